@@ -116,6 +116,47 @@ fn the_parser_of_use_lines_finds_nested_and_inline_paths() {
     assert!(!allowed("wire").contains("ring"));
 }
 
+/// The methods of the supervisor call each other only downward. What one part causes in another one is an effect, which the
+/// loop in `apply.rs` applies after the first part has returned.
+#[test]
+fn no_method_of_the_supervisor_calls_itself_through_others() {
+    let calls = supervisor_calls();
+    assert!(calls.len() > 30, "the methods are found: {:?}", calls.keys());
+    assert!(calls["handle_link"].contains("run"), "a call is found");
+    for method in calls.keys() {
+        let mut reached = BTreeSet::new();
+        let mut open = vec![method];
+        while let Some(next) = open.pop() {
+            open.extend(calls[next].iter().filter(|called| reached.insert(*called)));
+        }
+        assert!(!reached.contains(method), "{method} calls itself: {reached:?}");
+    }
+}
+
+/// Returns the methods of `impl Supervisor` blocks, each with the methods of the same type that it calls.
+fn supervisor_calls() -> BTreeMap<String, BTreeSet<String>> {
+    let mut bodies = BTreeMap::<String, String>::new();
+    for file in modules().remove("supervisor").unwrap() {
+        let source = shipped_source(&file);
+        let lines =
+            source.lines().skip_while(|line| !line.starts_with("impl<S: Sink> Supervisor<S> {"));
+        let mut method = String::new();
+        for line in lines.take_while(|line| *line != "}") {
+            let signature = line.strip_prefix("    ").filter(|rest| !rest.starts_with([' ', '/']));
+            if let Some((_, name)) = signature.and_then(|rest| rest.split_once("fn ")) {
+                method = name.split(['(', '<']).next().unwrap().to_owned();
+            }
+            bodies.entry(method.clone()).or_default().push_str(line.trim());
+        }
+    }
+    bodies.remove("");
+    let called = |body: &String| {
+        let names = bodies.keys().filter(|name| body.contains(&format!("self.{name}(")));
+        names.cloned().collect()
+    };
+    bodies.iter().map(|(name, body)| (name.clone(), called(body))).collect()
+}
+
 fn allowed(module: &str) -> BTreeSet<&'static str> {
     let mut allowed = BTreeSet::new();
     for floor in &FLOORS {

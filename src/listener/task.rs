@@ -41,8 +41,6 @@ pub(crate) struct ListenerTask<E: Environment> {
     connected: Option<oneshot::Sender<()>>,
     timer: E::Timer,
     hooks: Hooks<E>,
-    /// No further command is accepted.
-    is_refusing: bool,
     done: bool,
 }
 
@@ -65,7 +63,6 @@ impl<E: Environment> ListenerTask<E> {
             connected: Some(connected),
             timer: E::Timer::default(),
             hooks: Hooks::new(),
-            is_refusing: false,
             done: false,
         }
     }
@@ -118,6 +115,7 @@ impl<E: Environment> ListenerTask<E> {
                         let _ = reply.send(result);
                     }
                 }
+                Action::RefuseCommands(refusal) => self.shared.room.refuse_commands(&refusal),
                 // This state is set when the task ends: then the cause is stored, and no hook runs.
                 Action::State(State::Closed) => {}
                 Action::State(state) => self.shared.set_state(state),
@@ -130,12 +128,6 @@ impl<E: Environment> ListenerTask<E> {
             }
         }
         self.update_counters();
-        if !self.is_refusing
-            && let Some(refusal) = self.supervisor.refusal()
-        {
-            self.is_refusing = true;
-            self.shared.room.refuse_commands(&refusal);
-        }
         if self.supervisor.has_begun()
             && let Some(connected) = self.connected.take()
         {

@@ -52,7 +52,7 @@ impl Simulation {
                 self.delivering = Some(index);
                 self.connections[index].was_delivered = true;
             }
-            Action::Release { .. } => {}
+            Action::Release { .. } | Action::RefuseCommands(_) => {}
             Action::RunHook(live) => self.hook_begins(live, supervisor),
             Action::CancelHook => self.hook_is_cancelled(supervisor.state()),
             Action::Log(event) => self.record_log_event(event),

@@ -280,6 +280,8 @@ pub enum Action {
         /// The result of the command.
         result: Result<Reply, Error>,
     },
+    /// Answer every further command except `Close` with this error, without passing it in: the listener drains or is ending.
+    RefuseCommands(Error),
     /// The state has changed.
     State(State),
     /// The listener has ended: with an error, unless the user asked for the end.

@@ -31,7 +31,7 @@ impl<S: Sink> Supervisor<S> {
         channels: Vec<String>,
         (result, status): (Answer, TransactionStatus),
     ) -> Effects {
-        let now = self.common.now();
+        let now = self.common.now;
         let Some(found) = self.common.links.find(link) else { return NONE };
         let Some(purpose) = found.answered(now, id) else { return NONE };
         let result = found.validate_reply(&purpose, result);
@@ -77,7 +77,7 @@ impl<S: Sink> Supervisor<S> {
             CommandPurpose::Resync => {
                 if common.links.role(link) == Some(Role::Next) {
                     // A refusal is progress too.
-                    self.handover.progresses(common.now());
+                    self.handover.progresses(common.now);
                 }
                 return resync::answered(common, link, channels, result);
             }
@@ -90,7 +90,7 @@ impl<S: Sink> Supervisor<S> {
                 return self.heartbeat.answered(common, query, expected, result);
             }
             CommandPurpose::SelfNotify => {
-                let now = common.now();
+                let now = common.now;
                 let Some(current) = &mut common.links.current else { return NONE };
                 let Err(error) = result else {
                     if let Some(sent) = &mut current.self_notification {
@@ -207,7 +207,7 @@ impl<S: Sink> Supervisor<S> {
     /// Rolls back a transaction that a user's query left open. The answer to the query waits for it. `refusal` is the
     /// error of the query itself.
     fn roll_back(&mut self, id: CommandNumber, refusal: Option<Error>) {
-        let now = self.common.now();
+        let now = self.common.now;
         let Some(link) = &mut self.common.links.current else { return };
         let rollback = |session: &mut Session| session.roll_back(now);
         let purpose = CommandPurpose::Rollback { id, refusal: refusal.clone() };
@@ -226,7 +226,7 @@ impl<S: Sink> Supervisor<S> {
         answered: (CommandPurpose, Vec<String>),
         result: Answer,
     ) -> Effects {
-        let now = self.common.now();
+        let now = self.common.now;
         let error = transaction::is_in_transaction(result.err());
         let was_rolled_back = matches!(answered.0, CommandPurpose::Rollback { .. });
         // A drain ends with the session, so there is no ROLLBACK.

@@ -65,8 +65,8 @@ impl<S: Sink> Supervisor<S> {
                     Some(private) => {
                         return vec![Effect::SendHeartbeat { listening_to: Some(private) }];
                     }
-                    None if is_required => self.heartbeat.require(common.now()),
-                    None => self.heartbeat.repeat(common.now()),
+                    None if is_required => self.heartbeat.require(common.now),
+                    None => self.heartbeat.repeat(common.now),
                 }
             }
             Effect::HeartbeatRefused(error) => {
@@ -77,7 +77,7 @@ impl<S: Sink> Supervisor<S> {
             Effect::CheckSelfNotification => {
                 let Some(link) = &mut common.links.current else { return NONE };
                 if link.self_notification.take_if(|sent| sent.is_complete()).is_some() {
-                    self.heartbeat.restart(common.now());
+                    self.heartbeat.restart(common.now);
                     return vec![Effect::OldConfirmed, Effect::Proceed];
                 }
             }
@@ -116,7 +116,7 @@ impl<S: Sink> Supervisor<S> {
         self.handover.attempt_begins();
         let link = self.common.links.new_id();
         self.common.act(Action::Open { link });
-        ListenerLink::opening(self.common.now(), link, deadline)
+        ListenerLink::opening(self.common.now, link, deadline)
     }
 
     /// Handles the failure of a link, by its role.
@@ -135,7 +135,7 @@ impl<S: Sink> Supervisor<S> {
 
     /// Ends the current link, which is broken or could not be opened, and prepares the next attempt.
     fn lose(&mut self, error: Error) -> Effects {
-        let now = self.common.now();
+        let now = self.common.now;
         if self.flow.is_stalled() {
             self.end_after_buffered(LinkEvent::Failed(error));
             return NONE;
@@ -212,7 +212,7 @@ impl<S: Sink> Supervisor<S> {
     /// Starts the hook and the heartbeats of a live session, or ends the listener if its first session has a refused
     /// channel.
     fn live(&mut self) -> Effects {
-        let now = self.common.now();
+        let now = self.common.now;
         let Some(link) = &mut self.common.links.current else { return NONE };
         if self.state == State::Connecting
             && let Some((channel, error)) = link.refused.pop_first()
@@ -235,7 +235,7 @@ impl<S: Sink> Supervisor<S> {
     /// Begins a handover, if there is a live session and no handover.
     pub(super) fn begin_handover(&mut self) {
         if self.handover.begin(&self.common.links, !self.ending.is_draining()) {
-            let deadline = self.attempts.begin(self.common.now());
+            let deadline = self.attempts.begin(self.common.now);
             self.common.links.next = Some(self.open(deadline));
         }
     }
@@ -279,7 +279,7 @@ impl<S: Sink> Supervisor<S> {
     /// Begins an outage: notifications may be missing here. What follows is not shown before the outage is over.
     pub(super) fn begin_outage(&mut self, cause: Error, sessions: u32, scope: Scope) {
         let mark = self.sink.hold(&scope);
-        let lost_at = self.common.clock.time();
+        let lost_at = self.common.time_of_day();
         self.outages.begin((mark, scope), cause, lost_at, sessions);
     }
 
@@ -293,7 +293,7 @@ impl<S: Sink> Supervisor<S> {
     /// Makes the action that puts the gaps into the queue and shows what was held back.
     pub(super) fn release_gaps(&mut self) {
         self.update_refusals();
-        let number = self.outages.end(self.common.clock.time(), self.epoch());
+        let number = self.outages.end(self.common.time_of_day(), self.epoch());
         self.common.act(Action::Release { number });
     }
 
@@ -317,7 +317,7 @@ impl<S: Sink> Supervisor<S> {
     /// Returns the gap of all outages together, for the hook.
     fn gap_of_outages(&self) -> Option<Gap> {
         self.update_refusals();
-        self.outages.sum(self.common.clock.time(), self.epoch())
+        self.outages.sum(self.common.time_of_day(), self.epoch())
     }
 
     /// Returns true while the session leaves a transaction that is not ours. Its channels are not known any more, and the next
@@ -338,7 +338,7 @@ impl<S: Sink> Supervisor<S> {
             Some(gap) => Live::AfterGap(gap),
             None => return self.end_outages(),
         };
-        self.hook.start(self.common.now(), self.outages.count());
+        self.hook.start(self.common.now, self.outages.count());
         let hooks = &mut self.common.counters.hooks;
         *hooks = hooks.saturating_add(1);
         self.enter(State::CatchingUp);
@@ -354,7 +354,7 @@ impl<S: Sink> Supervisor<S> {
         if !self.hook.exists() {
             return self.end_outages();
         }
-        self.hook.schedule(self.common.now());
+        self.hook.schedule(self.common.now);
         self.enter(State::CatchingUp);
     }
 
@@ -378,7 +378,7 @@ impl<S: Sink> Supervisor<S> {
     fn hook_failed(&mut self, error: Error) -> Effects {
         let failures = &mut self.common.counters.hook_failures;
         *failures = failures.saturating_add(1);
-        match self.hook.retry(self.common.now()) {
+        match self.hook.retry(self.common.now) {
             Some(delay) if self.attempts.have_succeeded() => {
                 self.common.log(LogEvent::HookFailed { error, delay });
                 NONE
@@ -389,7 +389,7 @@ impl<S: Sink> Supervisor<S> {
 
     /// Starts the hook after its delay, or cancels it at its deadline.
     pub(super) fn check_hook(&mut self) -> Effects {
-        match self.hook.take_due(self.common.now()) {
+        match self.hook.take_due(self.common.now) {
             Some(HookDue::Run) => self.run_hook(),
             Some(HookDue::Failed(error)) => {
                 self.common.act(Action::CancelHook);
@@ -411,7 +411,7 @@ impl<S: Sink> Supervisor<S> {
 
     /// Ends a stall of the socket.
     pub(super) fn resume(&mut self) {
-        let now = self.common.now();
+        let now = self.common.now;
         if let Some(stalled) = self.flow.resume(now)
             && let Some(link) = &mut self.common.links.current
         {

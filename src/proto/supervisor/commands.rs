@@ -85,7 +85,7 @@ impl<S: Sink> Supervisor<S> {
 
     /// Sends a command, or makes its change if there is no session.
     fn start(&mut self, id: CommandNumber, command: Command) -> Result<(), Error> {
-        let now = self.common.now();
+        let now = self.common.now;
         let Some(link) = self.common.links.current.as_mut().filter(|link| link.is_ready()) else {
             return self.start_without_session(id, command);
         };

@@ -11,7 +11,10 @@ use crate::error::Error;
 
 #[derive(Debug)]
 pub(super) struct Common {
-    pub(super) clock: Clock,
+    /// The time of the input. The driver sets it, because a supervisor reads no clock.
+    pub(super) now: Instant,
+    /// The time of day at one instant, from which later times are computed.
+    wall_clock: (Instant, SystemTime),
     pub(super) links: Links,
     pub(super) counters: SupervisorCounters,
     /// Secret random values: for the fence notification of a handover, the name of its channel, and self-notifications.
@@ -20,9 +23,10 @@ pub(super) struct Common {
 }
 
 impl Common {
-    pub(super) fn new(clock: Clock, nonces: Nonces) -> Self {
+    pub(super) fn new(now: Instant, time: SystemTime, nonces: Nonces) -> Self {
         Self {
-            clock,
+            now,
+            wall_clock: (now, time),
             links: Links::default(),
             counters: SupervisorCounters::default(),
             nonces,
@@ -30,8 +34,16 @@ impl Common {
         }
     }
 
-    pub(super) fn now(&self) -> Instant {
-        self.clock.now
+    /// Sets the time, and the time of day at it.
+    pub(super) fn set_time(&mut self, now: Instant, time: SystemTime) {
+        (self.now, self.wall_clock) = (now, (now, time));
+    }
+
+    /// Returns the time of day.
+    pub(super) fn time_of_day(&self) -> SystemTime {
+        let (set_at, time) = self.wall_clock;
+        let passed = self.now.saturating_duration_since(set_at);
+        time.checked_add(passed).unwrap_or(time)
     }
 
     /// Adds an action for the driver.
@@ -57,7 +69,7 @@ impl Common {
 
     /// Makes the driver deliver the current session.
     pub(super) fn deliver_current(&mut self) {
-        let now = self.now();
+        let now = self.now;
         if let Some(link) = &mut self.links.current {
             // It may have waited for the old session without being read.
             link.restart_timeouts(now);
@@ -65,30 +77,5 @@ impl Common {
             self.act(Action::Deliver { link });
             self.act(Action::Read { link, on: true });
         }
-    }
-}
-
-/// The time, which the driver sets before its inputs, because a supervisor reads no clock.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Clock {
-    now: Instant,
-    /// The time of day at one instant, from which later times are computed.
-    set_at: Instant,
-    time: SystemTime,
-}
-
-impl Clock {
-    pub(super) fn new(now: Instant, time: SystemTime) -> Self {
-        Self { now, set_at: now, time }
-    }
-
-    pub(super) fn advance(&mut self, now: Instant) {
-        self.now = now;
-    }
-
-    /// Returns the time of day.
-    pub(super) fn time(&self) -> SystemTime {
-        let passed = self.now.saturating_duration_since(self.set_at);
-        self.time.checked_add(passed).unwrap_or(self.time)
     }
 }

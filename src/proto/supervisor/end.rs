@@ -14,11 +14,11 @@ impl<S: Sink> Supervisor<S> {
             return;
         }
         self.resume();
-        self.begin_end();
+        self.begin_end(self.ending.unsent());
         let Some(mut link) = self.common.links.current.take() else { return self.finish(Ok(())) };
         match link.stage {
             LinkStage::Open(_) => {
-                let now = self.common.now();
+                let now = self.common.now;
                 let deadline = now.checked_add(self.close_timeout).unwrap_or(now);
                 let is_alone = self.common.links.next.is_none();
                 link.close(deadline, self.handover.closing_delivery(is_alone));
@@ -61,7 +61,7 @@ impl<S: Sink> Supervisor<S> {
         {
             self.common.reply(id, result);
         }
-        self.begin_end();
+        self.begin_end(unsent.clone());
         if let Some(link) = self.common.links.current.take() {
             if let Some(cause) = closing_delivery::missing_at_the_end(&link) {
                 self.begin_outage(cause, 0, Scope::All);
@@ -73,19 +73,20 @@ impl<S: Sink> Supervisor<S> {
         self.common.act(Action::Done(result));
     }
 
-    fn begin_end(&mut self) {
-        self.ending.begin();
+    fn begin_end(&mut self, unsent: Error) {
+        if self.ending.begin() {
+            self.common.act(Action::RefuseCommands(unsent));
+        }
         self.attempts.stop();
     }
 
     /// Stops everything except the current link: other links are aborted, waiting commands get `unsent`.
     fn end(&mut self, unsent: &Error) {
-        self.begin_end();
         let links = &mut self.common.links;
         for link in [links.next.take(), links.old.take()].into_iter().flatten() {
             self.abandon(link, closed());
         }
-        self.flow.resume(self.common.now());
+        self.flow.resume(self.common.now);
         self.handover.stop();
         self.heartbeat.stop();
         self.cancel_hook();
@@ -100,7 +101,7 @@ impl<S: Sink> Supervisor<S> {
 
     /// Ends the listener at the deadline of a drain.
     pub(super) fn check_drain(&mut self) {
-        if self.ending.deadline().is_some_and(|deadline| deadline <= self.common.now()) {
+        if self.ending.deadline().is_some_and(|deadline| deadline <= self.common.now) {
             self.answer_drain(Err(drained_too_late()));
             self.close();
         }

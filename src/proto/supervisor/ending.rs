@@ -46,9 +46,11 @@ impl Ending {
         self.draining.is_some()
     }
 
-    /// Begins the end.
-    pub(super) fn begin(&mut self) {
+    /// Begins the end. Returns true if commands were accepted until now.
+    pub(super) fn begin(&mut self) -> bool {
+        let was_accepting = !self.is_ending && !self.is_draining();
         self.is_ending = true;
+        was_accepting
     }
 
     /// Begins the end with this cause, unless there is an earlier one.

@@ -139,7 +139,7 @@ impl HeartbeatTimer {
 
     /// Ends the session if the deadline of an unanswered command, or of the self-notification, has passed.
     pub(super) fn check(&mut self, common: &mut Common) -> Effects {
-        let now = common.now();
+        let now = common.now;
         let Some(link) = &mut common.links.current else { return NONE };
         let unanswered = link.unanswered();
         let deadline = unanswered.and_then(|unanswered| self.deadline(unanswered));
@@ -189,7 +189,7 @@ impl HeartbeatTimer {
     /// Sends a heartbeat if it is due and no command is in flight. With `may_send` it can be sent at once, or as soon as
     /// the commands in flight are answered.
     pub(super) fn send_due(&mut self, common: &mut Common, may_send: bool) -> Effects {
-        let is_due = self.due.is_some_and(|due| due <= common.now());
+        let is_due = self.due.is_some_and(|due| due <= common.now);
         let Some(link) = common.links.current.as_ref().filter(|_| is_due && may_send) else {
             return NONE;
         };
@@ -209,7 +209,7 @@ impl HeartbeatTimer {
         common: &mut Common,
         listening_to: Option<&str>,
     ) -> Result<(), Error> {
-        let now = common.now();
+        let now = common.now;
         let Some(link) = &mut common.links.current else { return Ok(()) };
         match link.private.clone() {
             None => send_channel_query(now, link, listening_to)?,
@@ -235,7 +235,7 @@ impl HeartbeatTimer {
         result: Answer,
     ) -> Effects {
         let is_required = self.is_required;
-        self.restart(common.now());
+        self.restart(common.now);
         let error = match (expected, result) {
             (Some(expected), Ok(rows)) if !expected.matches(query, &rows) => {
                 other_channels(expected.count, &rows)

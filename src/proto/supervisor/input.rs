@@ -18,12 +18,12 @@ use crate::proto::wire::Run;
 impl<S: Sink> Supervisor<S> {
     /// Sets the time. It must be called before an input, and can be called before each one.
     pub fn set_now(&mut self, now: Instant) {
-        self.common.clock.advance(now);
+        self.common.now = now;
     }
 
     /// Sets the time, and the time of day at it. Gaps contain the time of day.
     pub fn set_time(&mut self, now: Instant, time: SystemTime) {
-        self.common.clock = super::common::Clock::new(now, time);
+        self.common.set_time(now, time);
     }
 
     /// Handles a command. The answer is an [`Action::Reply`], except for `Close`, whose answer is [`Action::Done`].
@@ -35,8 +35,9 @@ impl<S: Sink> Supervisor<S> {
             return self.common.reply(id, Err(refusal));
         }
         if let Command::Drain { timeout } = command {
-            self.ending.drain(id, self.common.now().checked_add(timeout));
+            self.ending.drain(id, self.common.now.checked_add(timeout));
             self.attempts.stop();
+            self.common.act(Action::RefuseCommands(self.ending.unsent()));
         }
         self.waiting.push_back((id, command));
         // The answer follows the unread notifications, so the stall must end.
@@ -93,7 +94,7 @@ impl<S: Sink> Supervisor<S> {
     /// Handles bytes that arrived at `received_at`. `input` is everything that was read and not yet handled. What is
     /// handled is removed from it.
     pub fn handle_bytes(&mut self, received_at: SystemTime, link: LinkId, input: &mut BytesMut) {
-        let now = self.common.now();
+        let now = self.common.now;
         if let Some(link) = self.common.links.find(link) {
             link.alive_at = now;
         }
@@ -106,7 +107,7 @@ impl<S: Sink> Supervisor<S> {
 
     /// Handles one run of notifications, or the messages before it. Returns true if there may be more to handle.
     fn handle_some(&mut self, received_at: SystemTime, id: LinkId, input: &mut BytesMut) -> bool {
-        let now = self.common.now();
+        let now = self.common.now;
         let must_wait = match self.common.links.role(id) {
             Some(Role::Current) => self.flow.is_stalled(),
             Some(Role::Next) => self.handover.is_waiting(),
@@ -181,7 +182,7 @@ impl<S: Sink> Supervisor<S> {
         input: &mut BytesMut,
         (run, is_searched): (Run, bool),
     ) -> bool {
-        let now = self.common.now();
+        let now = self.common.now;
         let Some(link) = &mut self.common.links.current else { return false };
         let (run, came_back) = link.take_private_notifications(now, input, run, is_searched);
         if came_back {
@@ -230,7 +231,7 @@ impl<S: Sink> Supervisor<S> {
 
     /// Stalls the socket. `taken` is the part of `run` that is delivered now; the rest stays in the receive buffer.
     fn stall(&mut self, run: Run, taken: Run) {
-        self.flow.stall(self.common.now());
+        self.flow.stall(self.common.now);
         if let Some(link) = &mut self.common.links.current {
             link.measured = Run {
                 count: run.count.saturating_sub(taken.count),
@@ -266,12 +267,12 @@ impl<S: Sink> Supervisor<S> {
 
     /// Handles the begin of a run of the hook, after the end of a cancelled run. Its timeout begins again.
     pub fn handle_hook_begun(&mut self) {
-        self.hook.begun(self.common.now());
+        self.hook.begun(self.common.now);
     }
 
     /// Handles the end of a run of the hook.
     pub fn handle_hook(&mut self, result: Result<(), Error>) {
-        if let Some(end) = self.hook.done(self.common.now(), result, self.outages.count()) {
+        if let Some(end) = self.hook.done(self.common.now, result, self.outages.count()) {
             let effects = self.hook_ended(end);
             self.run(effects);
         }
@@ -279,7 +280,7 @@ impl<S: Sink> Supervisor<S> {
 
     /// Checks all deadlines.
     pub fn handle_timeout(&mut self) {
-        let now = self.common.now();
+        let now = self.common.now;
         if self.flow.deadline().is_some_and(|deadline| deadline <= now) {
             self.resume();
         }
@@ -308,7 +309,7 @@ impl<S: Sink> Supervisor<S> {
     }
 
     fn check_link(&mut self, role: Role) -> Effects {
-        let now = self.common.now();
+        let now = self.common.now;
         let Some(link) = self.common.links.get(role) else { return NONE };
         let (id, unanswered) = (link.id, link.unanswered().is_some());
         let error = match &mut link.stage {

@@ -81,7 +81,7 @@ use self::attempts::TIMEOUT_MAX;
 pub(crate) use self::backoff::Backoff;
 use self::channels::Channels;
 use self::commands::WaitingCommands;
-use self::common::{Clock, Common};
+use self::common::Common;
 use self::ending::Ending;
 use self::flow::Flow;
 use self::handover::Handover;
@@ -151,7 +151,7 @@ impl<S: Sink> Supervisor<S> {
         let handover_backoff = Backoff::new(&delays, random.number());
         let hook_backoff = Backoff::new(&delays, random.number());
         let hook = Hook::new(policy.hook, hook_backoff, random.number());
-        let mut common = Common::new(Clock::new(now, time), nonces);
+        let mut common = Common::new(now, time, nonces);
         let mut supervisor = Self {
             sink,
             state: State::Connecting,

@@ -27,7 +27,7 @@ pub(super) fn begin(
     id: LinkId,
     private: Option<String>,
 ) -> Effects {
-    let now = common.now();
+    let now = common.now;
     let Some(link) = common.links.find(id) else { return NONE };
     let wanted: Vec<&String> = wanted.iter().collect();
     for group in wanted.chunks(GROUP_CHANNELS) {
@@ -54,7 +54,7 @@ pub(super) fn answered(
     channels: Vec<String>,
     result: Answer,
 ) -> Effects {
-    let now = common.now();
+    let now = common.now;
     let error = match result {
         Ok(_) => return NONE,
         // The error is not about a channel: a standby, a shutdown, a timeout.
@@ -79,7 +79,7 @@ pub(super) fn answered(
 
 /// Makes the session live, if every wanted channel is active or refused by now.
 pub(super) fn check_live(common: &mut Common, id: LinkId, in_handover: bool) -> Effects {
-    let now = common.now();
+    let now = common.now;
     let role = common.links.role(id);
     let Some(link) = common.links.find(id) else { return NONE };
     let is_restoring = link.live_since.is_none() && link.ready().is_some();

@@ -35,7 +35,7 @@ pub(in crate::proto::supervisor) enum Passage {
 impl Handover {
     /// Sends the fence on the new session, if both sessions are prepared.
     pub(in crate::proto::supervisor) fn send_fence(&mut self, common: &mut Common) -> Effects {
-        let now = common.now();
+        let now = common.now;
         let HandoverStep::Preparing { channel, old_is_ready: true } = &self.step else {
             return NONE;
         };
@@ -146,7 +146,7 @@ impl Handover {
             return NONE;
         };
         let mut effects = NONE;
-        let now = common.now();
+        let now = common.now;
         if let Some(mut old) = common.links.current.take() {
             effects.extend(accepted_channels(&old, common.links.next.as_ref()));
             let deadline = now.checked_add(self.close_timeout).unwrap_or(now);

@@ -236,7 +236,7 @@ impl Handover {
         });
     }
 
-    /// Handles the wish of the user for a new session. An attempt in progress may have read a password that the user has
+    /// Handles a call of `rotate`: the user wants a new session. An attempt in progress may have read a password that the user has
     /// changed since, so its session is replaced as soon as it is live.
     pub(super) fn rotate(&mut self, links: &Links) {
         let attempt = if links.live().is_some() { &links.next } else { &links.current };
@@ -260,7 +260,7 @@ impl Handover {
     /// Prepares both sessions when the new one is ready. It waits for the commands in flight on the old one, so that both
     /// listen to the same channels.
     pub(super) fn prepare(&mut self, common: &mut Common) -> Effects {
-        let now = common.now();
+        let now = common.now;
         let Links { current: Some(current), next: Some(next), .. } = &mut common.links else {
             return NONE;
         };
@@ -341,7 +341,7 @@ impl Handover {
     /// Gives the handover up: the old session goes on, and the handover is tried again later. The new link was abandoned.
     pub(super) fn give_up(&mut self, common: &mut Common, error: Error) -> Effects {
         let delay = self.backoff.next();
-        self.due = common.now().checked_add(delay);
+        self.due = common.now.checked_add(delay);
         common.log(LogEvent::HandoverFailed { error, delay });
         let step = std::mem::take(&mut self.step);
         self.end();
@@ -398,7 +398,7 @@ impl Handover {
                 vec![Effect::EndHandover { private: fence.channel }]
             }
             HandoverStep::Fenced { fence, .. } => {
-                self.follow(common.now(), fence);
+                self.follow(common.now, fence);
                 NONE
             }
         })
@@ -447,7 +447,7 @@ impl Handover {
 
     /// Ends a handover whose deadline has passed.
     pub(super) fn check(&self, common: &Common) -> Effects {
-        let (now, links) = (common.now(), &common.links);
+        let (now, links) = (common.now, &common.links);
         let Some(current) = links.current_id() else { return NONE };
         if self.timeout(links).is_none_or(|deadline| now < deadline) {
             return NONE;
@@ -470,7 +470,7 @@ impl Handover {
 
 /// Sends UNLISTEN for the private channel on the current session.
 fn unlisten_private(common: &mut Common, channel: Vec<String>, tries: u32) -> Result<(), Error> {
-    let now = common.now();
+    let now = common.now;
     let Some(link) = &mut common.links.current else { return Ok(()) };
     link.start(now, CommandPurpose::UnlistenPrivate { tries }, |session| {
         session.unlisten_owned(now, channel)

@@ -28,6 +28,7 @@ pub(super) struct TestDriver {
     pub(super) nonce: String,
     /// True if a cancelled run of the hook goes on, so that the next one waits for it.
     pub(super) is_hook_late: bool,
+    is_refusing: bool,
 }
 
 impl TestDriver {
@@ -54,6 +55,7 @@ impl TestDriver {
             private: "?".to_owned(),
             nonce: String::new(),
             is_hook_late: false,
+            is_refusing: false,
         };
         driver.act();
         assert_eq!(driver.take_log(), ["open 1"]);
@@ -196,6 +198,11 @@ impl TestDriver {
                     self.logged.push(event);
                     continue;
                 }
+                Action::RefuseCommands(_) => {
+                    assert!(!self.is_refusing, "commands are refused twice");
+                    self.is_refusing = true;
+                    continue;
+                }
                 Action::Release { number } => {
                     if self.supervisor.prepare_release(number) {
                         self.supervisor.release();
@@ -242,6 +249,7 @@ impl TestDriver {
             };
             self.log.push(line);
         }
+        assert_eq!(self.is_refusing, self.supervisor.refusal().is_some());
         assert!(last_state.is_none_or(|state| state == self.supervisor.state()));
         for (&link, wire) in &mut self.wires {
             if let Some(out) = self.supervisor.transmit(link) {
