@@ -1,26 +1,16 @@
 //! The answers of the server to commands, and the replies to the user.
 
-use super::action::{Listening, Reply};
+use super::action::{Close, CommandNumber, LinkId, Listening, Reply};
 use super::effect::{Effect, Effects, NONE};
+use super::ending::closed;
 use super::heartbeat_query::HeartbeatQuery;
 use super::link::{LinkStage, ListenerLink};
 use super::links::Role;
-use super::purpose::{Change, CommandPurpose};
-use super::{CommandNumber, LinkId, Sink, Supervisor, closed, rejected, resync, transaction};
+use super::purpose::{Answered, Change, CommandPurpose};
+use super::{Sink, Supervisor, rejected, resync, transaction};
 use crate::error::Error;
 use crate::proto::session::{Answer, CommandId, Session, SessionEvent};
 use crate::proto::wire::TransactionStatus;
-
-/// A command with its answer.
-#[derive(Debug)]
-pub(super) struct Answered {
-    link: LinkId,
-    purpose: CommandPurpose,
-    /// The channels of a LISTEN or UNLISTEN.
-    channels: Vec<String>,
-    result: Answer,
-    status: TransactionStatus,
-}
 
 impl<S: Sink> Supervisor<S> {
     /// Checks the complete answer to a command.
@@ -175,7 +165,7 @@ impl<S: Sink> Supervisor<S> {
             session.fail(error);
         }
         self.resolve_answered(&mut link);
-        self.common.close(link.id, super::Close::Abort);
+        self.common.close(link.id, Close::Abort);
     }
 
     /// Answers the commands of a link whose answers its session has.

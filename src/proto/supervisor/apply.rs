@@ -1,12 +1,12 @@
 //! The loop that applies the effects of an input, and the effects that concern several parts.
 
-use super::action::{Action, Close, Live, LogEvent};
+use super::action::{Action, Close, LinkEvent, LinkId, Live, LogEvent, State};
 use super::effect::{Effect, Effects, NONE};
 use super::hook::{HookDue, HookEnd};
 use super::link::{LinkStage, ListenerLink};
 use super::links::Role;
 use super::sink::Scope;
-use super::{LinkEvent, LinkId, Sink, State, Supervisor, resync};
+use super::{Sink, Supervisor, resync};
 use crate::error::Error;
 use crate::notification::Gap;
 

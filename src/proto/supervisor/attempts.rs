@@ -14,8 +14,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::Reconnect;
 use super::backoff::Backoff;
+use super::policy::Reconnect;
 use crate::error::{Error, ErrorKind};
 
 /// The longest timeout of an attempt. Without it `now + timeout` could overflow, and the deadline would be `now`.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Reconnect;
+use super::policy::Reconnect;
 use crate::proto::route::PseudoRandom;
 
 /// Exponential delays with full jitter, computed from a seed. So many listeners that have lost the same server do not

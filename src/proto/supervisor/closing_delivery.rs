@@ -9,10 +9,8 @@
 
 use bytes::{Buf, BytesMut};
 
-use super::handover::{Fence, Passage};
-use super::link::{LinkStage, ListenerLink};
+use super::fence::{Fence, Passage};
 use super::search;
-use crate::error::{Error, ErrorKind};
 use crate::proto::wire::Run;
 
 /// Decides which notifications of a closing session are delivered.
@@ -78,16 +76,4 @@ fn without(channel: &str, input: &mut BytesMut, run: Run, seen: impl FnOnce(&[u8
         }
         Some(before) => Passage::Deliver(Run::first(before, frames)),
     }
-}
-
-/// Returns the cause of a gap at the end of the stream, if a link that is being closed has not delivered all that it should.
-#[cold]
-pub(super) fn missing_at_the_end(link: &ListenerLink) -> Option<Error> {
-    let LinkStage::Closing { session, delivery, .. } = &link.stage else { return None };
-    if let Some(malformed) = session.malformed_after_terminate() {
-        return Some(malformed.clone());
-    }
-    let message = "the listener was closed during a handover, and the old session ended before it had brought what \
-         was read of the new one";
-    delivery.is_missing().then(|| Error::new(ErrorKind::Closed, message))
 }

@@ -11,9 +11,10 @@ use std::collections::VecDeque;
 
 use super::action::{Command, CommandNumber, Listening, Reply};
 use super::channels;
+use super::ending::closed;
 use super::link::ListenerLink;
 use super::purpose::{Change, CommandPurpose};
-use super::{Sink, Supervisor, closed};
+use super::{Sink, Supervisor};
 use crate::error::{Error, ErrorKind};
 use crate::proto::session::Session;
 

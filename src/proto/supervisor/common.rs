@@ -3,10 +3,10 @@
 use std::collections::VecDeque;
 use std::time::{Instant, SystemTime};
 
-use super::action::{Action, Close, CommandNumber, LogEvent, Reply};
+use super::action::{Action, Close, CommandNumber, LinkId, LogEvent, Reply};
+use super::counters::SupervisorCounters;
 use super::links::Links;
 use super::nonces::Nonces;
-use super::{LinkId, SupervisorCounters};
 use crate::error::Error;
 
 #[derive(Debug)]

@@ -1,9 +1,9 @@
 //! What follows from an input. The parts of a supervisor return effects, and the loop in [`apply`](super::apply) applies
 //! them in their order.
 
-use super::LinkId;
-use super::answer::Answered;
+use super::action::LinkId;
 use super::link::ListenerLink;
+use super::purpose::Answered;
 use super::sink::Scope;
 use crate::error::Error;
 

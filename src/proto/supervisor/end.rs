@@ -1,10 +1,10 @@
 //! Ends a listener: closes its session, releases its gaps and answers its commands.
 
-use super::action::{Action, Close, Command};
-use super::ending::{drained_too_late, unsent};
+use super::action::{Action, Close, Command, State};
+use super::ending::{closed, drained_too_late, unsent};
 use super::link::LinkStage;
 use super::sink::Scope;
-use super::{Sink, State, Supervisor, closed, closing_delivery};
+use super::{Sink, Supervisor};
 use crate::error::Error;
 
 impl<S: Sink> Supervisor<S> {
@@ -63,7 +63,7 @@ impl<S: Sink> Supervisor<S> {
         }
         self.begin_end(unsent.clone());
         if let Some(link) = self.common.links.current.take() {
-            if let Some(cause) = closing_delivery::missing_at_the_end(&link) {
+            if let Some(cause) = link.missing_at_the_end() {
                 self.begin_outage(cause, 0, Scope::All);
             }
             self.abandon(link, closed());

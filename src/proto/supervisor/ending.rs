@@ -11,7 +11,7 @@
 
 use std::time::Instant;
 
-use super::{CommandNumber, LinkId, Reply};
+use super::action::{CommandNumber, LinkId, Reply};
 use crate::error::{Error, ErrorKind};
 
 #[derive(Debug, Default)]
@@ -123,7 +123,7 @@ impl Ending {
 /// Returns the answer to a command that was not sent before the listener ended with this cause.
 pub(super) fn unsent(cause: Option<&Error>) -> Error {
     match cause {
-        None => super::closed(),
+        None => closed(),
         Some(cause) => Error::caused(
             ErrorKind::Closed,
             "the listener has ended before this was sent",
@@ -145,4 +145,10 @@ fn unconfirmed(refusal: Error) -> Error {
     let message = "what arrived was delivered, but the server refused every heartbeat query, so it is unknown \
          whether the session listened to its channels until the drain";
     refusal.within(message)
+}
+
+/// Returns the error after the end of a listener that the user has closed.
+#[cold]
+pub(super) fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "the listener is closed")
 }

@@ -15,12 +15,12 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use super::Heartbeat;
 use super::action::LogEvent;
 use super::common::Common;
 use super::effect::{Effect, Effects, NONE};
 use super::heartbeat_query::{self, ExpectedChannels, HeartbeatQuery};
 use super::link::{ListenerLink, Unanswered};
+use super::policy::{ANSWER_TIME_MAX, Heartbeat, SILENCE_TIME_MAX};
 use super::purpose::CommandPurpose;
 use super::resync::is_temporary;
 use super::self_notification::{self, SelfNotification};
@@ -29,14 +29,6 @@ use crate::proto::session::{Answer, Rows, Session};
 
 /// The largest answer to a heartbeat in bytes: one row with a number and a digest.
 const HEARTBEAT_ANSWER_BYTES_MAX: usize = 4 * 1024;
-
-/// The longest wait for an answer, even if other data arrives. A proxy may block our direction alone, which the timeouts of
-/// TCP do not notice. It is long, because a server that sends very many notifications answers after them.
-pub(super) const ANSWER_TIME_MAX: Duration = Duration::from_secs(300);
-
-/// The longest time without data while a LISTEN or UNLISTEN is unanswered or a fence notification is awaited, even if the
-/// timeout of heartbeats is longer.
-pub(super) const SILENCE_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// If a deadline is noticed this much too late, our own task was starved, and the peer is not to blame.
 const STARVED_DELAY: Duration = Duration::from_secs(1);

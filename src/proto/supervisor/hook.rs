@@ -13,7 +13,7 @@
 use std::time::{Duration, Instant};
 
 use super::backoff::Backoff;
-use super::{HookPolicy, Reconnect};
+use super::policy::{HookPolicy, Reconnect};
 use crate::error::{Error, ErrorKind};
 
 #[derive(Debug)]

@@ -4,13 +4,14 @@ use std::time::{Instant, SystemTime};
 
 use bytes::BytesMut;
 
-use super::action::{Action, Command, CommandNumber, LinkEvent};
+use super::action::{Action, Command, CommandNumber, LinkEvent, LinkId};
 use super::effect::{Effect, Effects, NONE};
-use super::handover::Passage;
+use super::ending::closed;
+use super::fence::Passage;
 use super::heartbeat_query::HeartbeatQuery;
 use super::link::{LinkStage, ListenerLink};
 use super::links::Role;
-use super::{LinkId, ReceiveInfo, Sink, Supervisor, closed};
+use super::{ReceiveInfo, Sink, Supervisor};
 use crate::error::{Error, ErrorKind};
 use crate::proto::session::{Evidence, Progress, Session, SessionEvent};
 use crate::proto::wire::Run;
@@ -204,7 +205,8 @@ impl<S: Sink> Supervisor<S> {
         match passage {
             Passage::Deliver(run) => self.deliver(info, input, run),
             Passage::Removed => {}
-            Passage::Passed(effect) => self.run(vec![effect]),
+            Passage::OldPassed => self.run(vec![Effect::OldPassed]),
+            Passage::NewPassed => self.run(vec![Effect::NewPassed]),
         }
         true
     }

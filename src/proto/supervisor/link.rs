@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use bytes::BytesMut;
+
+use super::action::{LinkEvent, LinkId};
 use super::closing_delivery::ClosingDelivery;
+use super::ending::closed;
 use super::heartbeat_query::HeartbeatQuery;
 use super::purpose::CommandPurpose;
 use super::self_notification::SelfNotification;
-use super::{LinkEvent, LinkId};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::proto::session::{self, Session};
 use crate::proto::wire::Run;
 
@@ -141,7 +144,7 @@ impl ListenerLink {
         purpose: CommandPurpose,
         send: impl FnOnce(&mut Session) -> Result<session::CommandId, Error>,
     ) -> Result<(), Error> {
-        let Some(session) = self.ready() else { return Err(super::closed()) };
+        let Some(session) = self.ready() else { return Err(closed()) };
         let id = send(session)?;
         if self.in_flight.is_empty() {
             self.waiting_since = now;
@@ -164,6 +167,25 @@ impl ListenerLink {
             own.restart_timeout(now);
         }
         purpose
+    }
+
+    /// Removes the notifications on the private channel from a run. Returns the rest of the run, and whether the
+    /// self-notification has come back. With `is_searched` the run was searched before and contains none.
+    pub(super) fn take_private_notifications(
+        &mut self,
+        now: Instant,
+        input: &mut BytesMut,
+        run: Run,
+        is_searched: bool,
+    ) -> (Run, bool) {
+        let Some(private) = &self.private else { return (run, false) };
+        if !is_searched {
+            return SelfNotification::take(&mut self.self_notification, private, now, input, run);
+        }
+        if let Some(sent) = &mut self.self_notification {
+            sent.notification_arrived(now);
+        }
+        (run, false)
     }
 
     /// Returns true while the session leaves a transaction that is not ours.
@@ -233,5 +255,17 @@ impl ListenerLink {
             LinkStage::Open(_) if self.unanswered().is_some() => None,
             LinkStage::Open(session) => session.poll_timeout(),
         }
+    }
+
+    /// Returns the cause of a gap at the end of the stream, if a link that is being closed has not delivered all that it should.
+    #[cold]
+    pub(super) fn missing_at_the_end(&self) -> Option<Error> {
+        let LinkStage::Closing { session, delivery, .. } = &self.stage else { return None };
+        if let Some(malformed) = session.malformed_after_terminate() {
+            return Some(malformed.clone());
+        }
+        let message = "the listener was closed during a handover, and the old session ended before it had brought what \
+             was read of the new one";
+        delivery.is_missing().then(|| Error::new(ErrorKind::Closed, message))
     }
 }

@@ -7,7 +7,7 @@
 //!           old ─▶ closed
 //! ```
 
-use super::LinkId;
+use super::action::LinkId;
 use super::link::ListenerLink;
 use crate::proto::session::Session;
 

@@ -51,6 +51,7 @@ mod counters;
 mod effect;
 mod end;
 mod ending;
+mod fence;
 mod flow;
 mod handover;
 mod heartbeat;
@@ -90,7 +91,7 @@ use self::hook::Hook;
 use self::link::{LinkStage, ListenerLink};
 use self::nonces::Nonces;
 use self::outages::Outages;
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::proto::route::PseudoRandom;
 use crate::proto::session::Session;
 
@@ -307,9 +308,4 @@ impl<S: Sink> Supervisor<S> {
     pub fn has_session(&self) -> bool {
         self.common.links.current.as_ref().is_some_and(ListenerLink::is_open)
     }
-}
-
-#[cold]
-fn closed() -> Error {
-    Error::new(ErrorKind::Closed, "the listener is closed")
 }

@@ -2,11 +2,19 @@
 
 use std::time::Duration;
 
-use super::Overflow;
+use super::flow::Overflow;
 use crate::config::CONNECT_TIMEOUT_DEFAULT;
 
 /// The default timeout of a clean close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The longest wait for an answer, even if other data arrives. A proxy may block our direction alone, which the timeouts of
+/// TCP do not notice. It is long, because a server that sends very many notifications answers after them.
+pub(super) const ANSWER_TIME_MAX: Duration = Duration::from_secs(300);
+
+/// The longest time without data while a LISTEN or UNLISTEN is unanswered or a fence notification is awaited, even if the
+/// timeout of heartbeats is longer.
+pub(super) const SILENCE_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// The settings of a supervisor. The defaults are those of a `ListenerBuilder`.
 ///

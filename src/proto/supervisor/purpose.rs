@@ -1,9 +1,10 @@
 //! The purpose of a command that was sent to the server. The names in it are kept by the session until it is answered.
 
-use super::CommandNumber;
-use super::action::Command;
+use super::action::{Command, CommandNumber, LinkId};
 use super::heartbeat_query::{ExpectedChannels, HeartbeatQuery};
 use crate::error::Error;
+use crate::proto::session::Answer;
+use crate::proto::wire::TransactionStatus;
 
 #[derive(Debug)]
 pub(super) enum CommandPurpose {
@@ -38,6 +39,17 @@ pub(super) enum Change {
     UnlistenAll,
     Query,
     Drain,
+}
+
+/// A command with its answer.
+#[derive(Debug)]
+pub(super) struct Answered {
+    pub(super) link: LinkId,
+    pub(super) purpose: CommandPurpose,
+    /// The channels of a LISTEN or UNLISTEN.
+    pub(super) channels: Vec<String>,
+    pub(super) result: Answer,
+    pub(super) status: TransactionStatus,
 }
 
 impl CommandPurpose {

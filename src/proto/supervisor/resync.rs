@@ -9,7 +9,7 @@
 
 use std::collections::BTreeSet;
 
-use super::LinkId;
+use super::action::LinkId;
 use super::common::Common;
 use super::effect::{Effect, Effects, NONE};
 use super::links::Role;

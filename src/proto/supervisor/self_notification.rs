@@ -14,8 +14,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 
-use super::heartbeat::ANSWER_TIME_MAX;
-use super::link::ListenerLink;
+use super::policy::ANSWER_TIME_MAX;
 use super::search;
 use crate::error::{Error, ErrorKind};
 use crate::proto::wire::{self, RawNotification, Run};
@@ -40,6 +39,40 @@ impl SelfNotification {
 
     pub(super) fn nonce(&self) -> &str {
         &self.nonce
+    }
+
+    /// Removes the notifications on the private channel from a run. Returns the rest of the run, and whether the
+    /// self-notification (`sent`) has come back.
+    pub(super) fn take(
+        sent: &mut Option<Self>,
+        private: &str,
+        now: Instant,
+        input: &mut BytesMut,
+        run: Run,
+    ) -> (Run, bool) {
+        let is_private = |one: RawNotification<'_>| one.channel == private.as_bytes();
+        let frames = input.get(..run.bytes).unwrap_or_default();
+        if search::position(frames, is_private).is_none() {
+            if let Some(sent) = sent {
+                sent.notification_arrived(now);
+            }
+            return (run, false);
+        }
+        let nonce = sent.as_ref().map(|sent| sent.nonce.as_bytes());
+        let mut is_received = false;
+        let rest = wire::extract(input, run, |one| {
+            is_received |= is_private(one) && Some(one.payload) == nonce;
+            is_private(one)
+        });
+        if let Some(sent) = sent.as_mut().filter(|_| is_received) {
+            sent.is_received = true;
+        }
+        (rest, is_received)
+    }
+
+    /// Handles that another notification has arrived: this one comes later.
+    pub(super) fn notification_arrived(&mut self, now: Instant) {
+        self.silent_since = now;
     }
 
     /// Handles the answer to NOTIFY.
@@ -72,39 +105,6 @@ impl SelfNotification {
         let answered_at = self.answered_at.filter(|_| !self.is_received)?;
         let silence = self.silent_since.checked_add(timeout);
         silence.into_iter().chain(answered_at.checked_add(ANSWER_TIME_MAX.max(timeout))).min()
-    }
-}
-
-impl ListenerLink {
-    /// Removes the notifications on the private channel from a run. Returns the rest of the run, and whether the
-    /// self-notification has come back. With `is_searched` the run was searched before and contains none.
-    pub(super) fn take_private_notifications(
-        &mut self,
-        now: Instant,
-        input: &mut BytesMut,
-        run: Run,
-        is_searched: bool,
-    ) -> (Run, bool) {
-        let Some(private) = &self.private else { return (run, false) };
-        let sent = &mut self.self_notification;
-        let is_private = |one: RawNotification<'_>| one.channel == private.as_bytes();
-        let frames = input.get(..run.bytes).unwrap_or_default();
-        if is_searched || search::position(frames, is_private).is_none() {
-            if let Some(sent) = sent {
-                sent.silent_since = now;
-            }
-            return (run, false);
-        }
-        let nonce = sent.as_ref().map(|sent| sent.nonce.as_bytes());
-        let mut is_received = false;
-        let rest = wire::extract(input, run, |one| {
-            is_received |= is_private(one) && Some(one.payload) == nonce;
-            is_private(one)
-        });
-        if let Some(sent) = sent.as_mut().filter(|_| is_received) {
-            sent.is_received = true;
-        }
-        (rest, is_received)
     }
 }
 

@@ -4,7 +4,7 @@
 //! leaves a transaction open, it is rolled back. If another command is answered inside a transaction, a pooler or a
 //! proxy has begun it. Then it is rolled back too, to get the notifications until then, and the session is replaced.
 
-use super::closed;
+use super::ending::closed;
 use super::purpose::{Change, CommandPurpose};
 use crate::error::{Error, ErrorKind};
 use crate::proto::session::{Answer, Session};

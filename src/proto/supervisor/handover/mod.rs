@@ -27,20 +27,18 @@
 //! is lost, and the gap covers what was discarded. If the server reports that it dropped a notification, that may have been
 //! the fence: the handover is given up at once, or the new session is lost if it is alone.
 
-mod fence;
+mod passing;
 
 use std::time::{Duration, Instant};
 
-pub(super) use self::fence::{Fence, Passage};
-
-use super::Policy;
 use super::action::{Action, LogEvent};
 use super::backoff::Backoff;
 use super::closing_delivery::ClosingDelivery;
 use super::common::Common;
 use super::effect::{Effect, Effects, NONE};
-use super::heartbeat::SILENCE_TIME_MAX;
+use super::fence::Fence;
 use super::links::Links;
+use super::policy::{Policy, SILENCE_TIME_MAX};
 use super::purpose::CommandPurpose;
 use crate::error::{Error, ErrorKind};
 use crate::proto::route::PseudoRandom;

@@ -1,4 +1,4 @@
-//! The fence notification, and what is delivered before and after it.
+//! What is delivered before and after the fence notification.
 
 use bytes::{Buf, BytesMut};
 
@@ -6,31 +6,15 @@ use super::super::action::{Action, Close};
 use super::super::closing_delivery::ClosingDelivery;
 use super::super::common::Common;
 use super::super::effect::{Effect, Effects, NONE};
+use super::super::ending::closed;
+use super::super::fence::{Fence, Passage};
 use super::super::link::ListenerLink;
 use super::super::links::Links;
 use super::super::purpose::CommandPurpose;
 use super::super::sink::Scope;
-use super::super::{closed, search};
 use super::{Handover, HandoverStep};
 use crate::proto::session::Session;
 use crate::proto::wire::Run;
-
-/// The fence notification. No other client can guess its channel and payload.
-#[derive(Debug)]
-pub(in crate::proto::supervisor) struct Fence {
-    pub(in crate::proto::supervisor) channel: String,
-    pub(super) nonce: String,
-}
-
-/// The result of passing a run of notifications to a handover.
-pub(in crate::proto::supervisor) enum Passage {
-    /// Deliver this run: all of it, or the part before the fence.
-    Deliver(Run),
-    /// The run, or a part of it, was removed.
-    Removed,
-    /// The fence was removed from the current session: this follows.
-    Passed(Effect),
-}
 
 impl Handover {
     /// Sends the fence on the new session, if both sessions are prepared.
@@ -107,11 +91,11 @@ impl Handover {
         }
         input.advance(through.bytes);
         match &self.step {
-            HandoverStep::Following { .. } => Passage::Passed(Effect::NewPassed),
+            HandoverStep::Following { .. } => Passage::NewPassed,
             HandoverStep::Fenced { .. } => {
                 // What follows the fence comes from the new session too.
                 input.clear();
-                Passage::Passed(Effect::OldPassed)
+                Passage::OldPassed
             }
             _ => Passage::Removed,
         }
@@ -203,14 +187,4 @@ fn notifications(mut messages: &[u8]) -> usize {
         messages = rest;
     }
     count
-}
-
-impl Fence {
-    /// Searches a run for the fence. Returns the run before it, and the run that ends with it.
-    pub(in crate::proto::supervisor) fn find(&self, frames: &[u8], run: Run) -> Option<(Run, Run)> {
-        let found = search::position(frames.get(..run.bytes)?, |one| {
-            one.channel == self.channel.as_bytes() && one.payload == self.nonce.as_bytes()
-        })?;
-        Some((Run::first(found, frames), Run::first(found.saturating_add(1), frames)))
-    }
 }
