@@ -10,7 +10,7 @@ use super::shared::ListenerShared;
 use super::stats::Counters;
 use crate::notification::{Gap, ReceiveInfo};
 use crate::proto::ring::{Buffers, Producer};
-use crate::proto::supervisor::{Mark, Overflow, PlacedGap, Scope, Sink};
+use crate::proto::supervisor::{Overflow, PlacedGap, Scope, Sink, StreamPosition};
 use crate::proto::wire::Run;
 
 /// The size of a receive buffer, in bytes.
@@ -200,15 +200,15 @@ impl Sink for RingSink {
     }
 
     /// A listener has one consumer, which receives every channel.
-    fn hold(&mut self, _scope: &Scope) -> Mark {
+    fn hold(&mut self, _scope: &Scope) -> StreamPosition {
         // Notifications received before this are published and counted.
         self.publish();
         self.producer.hold();
-        Mark(self.producer.sequence())
+        StreamPosition(self.producer.sequence())
     }
 
     fn release(&mut self, gaps: Vec<PlacedGap>) {
-        for PlacedGap { mark: Mark(position), gap, .. } in gaps {
+        for PlacedGap { position: StreamPosition(position), gap, .. } in gaps {
             if gap.sessions() == 0 {
                 Counters::add(&self.shared.counters.dropped_by_server, 1);
             }

@@ -44,8 +44,8 @@ impl Queue {
 
     /// Puts a gap here.
     fn gap(&mut self, gap: Gap) {
-        let (scope, mark) = (Scope::All, self.sink.hold(&Scope::All));
-        self.sink.release(vec![PlacedGap { mark, scope, gap }]);
+        let (scope, position) = (Scope::All, self.sink.hold(&Scope::All));
+        self.sink.release(vec![PlacedGap { position, scope, gap }]);
     }
 
     /// The server writes `count` notifications; each payload begins with its number.

@@ -12,7 +12,7 @@ use crate::listener::receive_buffers::ReceiveBuffers;
 use crate::listener::shared::ListenerShared;
 use crate::listener::sink::RingSink;
 use crate::notification::{Gap, ReceiveInfo};
-use crate::proto::supervisor::{Mark, Overflow, PlacedGap, Scope, Sink, State};
+use crate::proto::supervisor::{Overflow, PlacedGap, Scope, Sink, State, StreamPosition};
 use crate::proto::wire::{self, Run};
 
 /// A notification that the listener received.
@@ -119,21 +119,21 @@ impl Sink for RecordingSink {
         self.ring.publish();
     }
 
-    fn hold(&mut self, scope: &Scope) -> Mark {
+    fn hold(&mut self, scope: &Scope) -> StreamPosition {
         // The real queue must publish everything before this.
         if !self.is_held {
             self.shown = (self.taken.len(), self.gaps.len());
         }
         self.is_held = true;
         self.holds += 1;
-        let mark = self.ring.hold(scope);
-        assert_eq!(mark.0, self.taken.len() as u64, "the position is another");
-        mark
+        let position = self.ring.hold(scope);
+        assert_eq!(position.0, self.taken.len() as u64, "the position is another");
+        position
     }
 
     fn release(&mut self, gaps: Vec<PlacedGap>) {
-        for PlacedGap { mark, gap, .. } in &gaps {
-            let (position, connection) = (mark.0, self.connection);
+        for PlacedGap { position, gap, .. } in &gaps {
+            let (position, connection) = (position.0, self.connection);
             let (state, counted) = (self.shared.state(), self.shared.stats().gaps);
             self.gaps.push(RecordedGap { position, gap: gap.clone(), connection, state, counted });
         }
@@ -182,7 +182,7 @@ impl Sink for SharedSink {
         self.get_mut().publish();
     }
 
-    fn hold(&mut self, scope: &Scope) -> Mark {
+    fn hold(&mut self, scope: &Scope) -> StreamPosition {
         self.get_mut().hold(scope)
     }
 

@@ -278,9 +278,9 @@ impl<S: Sink> Supervisor<S> {
 
     /// Begins an outage: notifications may be missing here. What follows is not shown before the outage is over.
     pub(super) fn begin_outage(&mut self, cause: Error, sessions: u32, scope: Scope) {
-        let mark = self.sink.hold(&scope);
+        let position = self.sink.hold(&scope);
         let lost_at = self.common.time_of_day();
-        self.outages.begin((mark, scope), cause, lost_at, sessions);
+        self.outages.begin((position, scope), cause, lost_at, sessions);
     }
 
     /// Ends the outages: releases their gaps and everything that is held back.

@@ -107,7 +107,7 @@ pub use flow::Overflow;
 #[allow(unused_imports, reason = "only the delivery proof uses it")]
 pub(crate) use heartbeat_query::{HEARTBEAT_SQL, names_only};
 pub use policy::{Heartbeat, HookPolicy, Policy, Reconnect};
-pub use sink::{Mark, PlacedGap, Scope, Sink};
+pub use sink::{PlacedGap, Scope, Sink, StreamPosition};
 
 /// The state machine of one listener. See the [module](self).
 #[derive(Debug)]

@@ -14,7 +14,7 @@
 
 use std::time::SystemTime;
 
-use super::sink::{Mark, PlacedGap, Scope};
+use super::sink::{PlacedGap, Scope, StreamPosition};
 use crate::error::Error;
 use crate::notification::{Gap, Refusals};
 
@@ -40,7 +40,7 @@ pub(super) struct Outages {
 
 #[derive(Debug)]
 struct Outage {
-    mark: Mark,
+    position: StreamPosition,
     scope: Scope,
     cause: Error,
     lost_at: SystemTime,
@@ -60,11 +60,11 @@ impl Outages {
         self.count
     }
 
-    /// Begins an outage at `mark`. `sessions` is 1 if a session was lost, and 0 if the server dropped a notification. It is
+    /// Begins an outage at this position, for the consumers in `scope`. `sessions` is 1 if a session was lost, and 0 if the server dropped a notification. It is
     /// merged with the last outage if nothing was delivered between them.
     pub(super) fn begin(
         &mut self,
-        (mark, scope): (Mark, Scope),
+        (position, scope): (StreamPosition, Scope),
         cause: Error,
         lost_at: SystemTime,
         sessions: u32,
@@ -74,7 +74,7 @@ impl Outages {
         self.count = self.count.saturating_add(1);
         let is_full = self.waiting.len() >= OUTAGES_MAX;
         match self.waiting.last_mut() {
-            Some(last) if is_full || last.mark == mark && last.scope == scope => {
+            Some(last) if is_full || last.position == position && last.scope == scope => {
                 last.sessions = last.sessions.saturating_add(sessions);
                 if last.scope != scope {
                     last.scope = Scope::All;
@@ -84,7 +84,7 @@ impl Outages {
                 let cause = cause.brief();
                 let (attempts, epoch) = (0, None);
                 self.waiting.push(Outage {
-                    mark,
+                    position,
                     scope,
                     cause,
                     lost_at,
@@ -129,12 +129,13 @@ impl Outages {
         let outages = std::mem::take(&mut self.waiting);
         let mut gaps = outages.into_iter().map(|outage| PlacedGap {
             gap: outage.gap(now, epoch, &self.refusals),
-            mark: outage.mark,
+            position: outage.position,
             scope: outage.scope,
         });
         if let Some(first) = gaps.next() {
             // Gaps at the same position, whose release was withdrawn, name a session of which nothing was delivered.
-            let pending = self.ended.iter_mut().rev().take_while(|ended| ended.mark == first.mark);
+            let pending =
+                self.ended.iter_mut().rev().take_while(|ended| ended.position == first.position);
             pending.for_each(|ended| ended.gap.set_epoch(first.gap.epoch()));
             self.ended.push(first);
         }

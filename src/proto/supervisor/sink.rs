@@ -26,12 +26,12 @@ pub trait Sink {
 
     /// Hides what follows from the consumers in `scope`, until [`release`](Self::release).
     ///
-    /// The result marks the position of each of these consumers in its stream, for a gap that is placed there later. A
-    /// later call returns a higher mark, or the same one if nothing was put into any queue in between.
-    fn hold(&mut self, scope: &Scope) -> Mark;
+    /// The result stands for the position of each of these consumers in its stream, for a gap that is placed there later. A
+    /// later call returns a higher one, or the same one if nothing was put into any queue in between.
+    fn hold(&mut self, scope: &Scope) -> StreamPosition;
 
-    /// Puts each gap at its mark, into the streams of the consumers in its scope, and shows everything up to here to all
-    /// consumers. The gaps are in the order of their marks, and none is before what its consumers can already see.
+    /// Puts each gap at its position, into the streams of the consumers in its scope, and shows everything up to here to all
+    /// consumers. The gaps are in the order of their positions, and none is before what its consumers can already see.
     fn release(&mut self, gaps: Vec<PlacedGap>);
 }
 
@@ -45,16 +45,16 @@ pub enum Scope {
     Channels(Vec<String>),
 }
 
-/// A position in the stream of each consumer.
+/// A position in the streams of all consumers. A sink with one consumer returns its sequence number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Mark(pub u64);
+pub struct StreamPosition(pub u64);
 
 /// A gap, its position, and the consumers that it concerns.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct PlacedGap {
     /// The result of [`Sink::hold`] at the loss.
-    pub mark: Mark,
+    pub position: StreamPosition,
     /// The consumers.
     pub scope: Scope,
     /// The gap.

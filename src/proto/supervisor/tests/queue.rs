@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use bytes::BytesMut;
 
 use crate::notification::{Gap, Lagged, ReceiveInfo};
-use crate::proto::supervisor::{Mark, PlacedGap, Scope, Sink};
+use crate::proto::supervisor::{PlacedGap, Scope, Sink, StreamPosition};
 use crate::proto::wire::{self, Run};
 
 /// A queue with this capacity.
@@ -101,19 +101,19 @@ impl Sink for TestQueue {
         self.unread == 0
     }
 
-    fn hold(&mut self, scope: &Scope) -> Mark {
+    fn hold(&mut self, scope: &Scope) -> StreamPosition {
         self.publish();
         self.held = true;
         self.log.push(match scope {
             Scope::All => "hold".to_owned(),
             Scope::Channels(channels) => format!("hold {}", channels.join(" ")),
         });
-        Mark(self.taken)
+        StreamPosition(self.taken)
     }
 
     fn release(&mut self, gaps: Vec<PlacedGap>) {
         let mut last = 0;
-        for PlacedGap { mark: Mark(position), gap, .. } in gaps {
+        for PlacedGap { position: StreamPosition(position), gap, .. } in gaps {
             assert!(position >= last, "gaps in order");
             last = position;
             self.log.push(format!("gap at {position}: {gap}"));
