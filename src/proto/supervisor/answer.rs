@@ -7,7 +7,7 @@ use super::heartbeat_query::HeartbeatQuery;
 use super::link::{LinkStage, ListenerLink};
 use super::links::Role;
 use super::purpose::{Answered, Change, CommandPurpose};
-use super::{Sink, Supervisor, rejected, resync, transaction};
+use super::{Sink, Supervisor, rejected, restore, transaction};
 use crate::error::Error;
 use crate::proto::session::{Answer, CommandId, Session, SessionEvent};
 use crate::proto::wire::TransactionStatus;
@@ -64,12 +64,12 @@ impl<S: Sink> Supervisor<S> {
         let Answered { link, purpose, channels, result, status } = answered;
         let common = &mut self.common;
         match purpose {
-            CommandPurpose::Resync => {
+            CommandPurpose::Restore => {
                 if common.links.role(link) == Some(Role::Next) {
                     // A refusal is progress too.
                     self.handover.progresses(common.now);
                 }
-                return resync::answered(common, link, channels, result);
+                return restore::answered(common, link, channels, result);
             }
             CommandPurpose::ListenPrivate
             | CommandPurpose::Fence
@@ -125,7 +125,7 @@ impl<S: Sink> Supervisor<S> {
                 self.common.reply(id, Err(transaction::left_open(refusal)));
             }
             (
-                CommandPurpose::Resync
+                CommandPurpose::Restore
                 | CommandPurpose::ListenPrivate
                 | CommandPurpose::Fence
                 | CommandPurpose::UnlistenPrivate { .. }

@@ -6,7 +6,7 @@ use super::hook::{HookDue, HookEnd};
 use super::link::{LinkStage, ListenerLink};
 use super::links::Role;
 use super::sink::Scope;
-use super::{Sink, Supervisor, resync};
+use super::{Sink, Supervisor, restore};
 use crate::error::Error;
 use crate::notification::Gap;
 
@@ -25,16 +25,16 @@ impl<S: Sink> Supervisor<S> {
             Effect::Fail(link, error) => return self.fail(link, error),
             Effect::Abandon(link, error) => self.abandon(*link, error),
             Effect::SessionReady(link) => return self.session_ready(link),
-            Effect::Resync { link, private } => {
+            Effect::Restore { link, private } => {
                 let is_current = common.links.role(link) == Some(Role::Current);
                 if is_current && self.hook.exists() && !self.attempts.have_succeeded() {
                     // Nothing is shown before the hook has succeeded.
                     self.sink.hold(&Scope::All);
                 }
-                return resync::begin(common, self.channels.wanted(), link, private);
+                return restore::begin(common, self.channels.wanted(), link, private);
             }
             Effect::CheckLive(link) => {
-                return resync::check_live(common, link, self.handover.is_running());
+                return restore::check_live(common, link, self.handover.is_running());
             }
             Effect::Live => return self.live(),
 
@@ -204,7 +204,7 @@ impl<S: Sink> Supervisor<S> {
         }
         link.was_ready = true;
         match self.common.links.role(id) {
-            Some(Role::Current) => vec![Effect::Resync { link: id, private: None }],
+            Some(Role::Current) => vec![Effect::Restore { link: id, private: None }],
             _ => vec![Effect::PrepareHandover],
         }
     }

@@ -7,7 +7,7 @@
 //!                        │        └──────────▶ refused         │
 //!                        └───────────────────────┴─────────────┘ a new session
 //! ```
-//! A session has the active channels, its link the refused ones ([`resync`](super::resync)). The wanted channels are here,
+//! A session has the active channels, its link the refused ones ([`restore`](super::restore)). The wanted channels are here,
 //! and outlive both.
 
 use std::collections::BTreeSet;

@@ -23,9 +23,9 @@ pub(super) enum Effect {
     /// A session can carry out commands.
     SessionReady(LinkId),
 
-    // ---- resync ----
+    // ---- restore ----
     /// LISTEN for every wanted channel is sent on a session, and for the private channel of a handover.
-    Resync { link: LinkId, private: Option<String> },
+    Restore { link: LinkId, private: Option<String> },
     /// The session becomes live, if every wanted channel is active or refused by now.
     CheckLive(LinkId),
     /// The current session has become live, and no handover is running.

@@ -22,7 +22,7 @@ use super::heartbeat_query::{self, ExpectedChannels, HeartbeatQuery};
 use super::link::{ListenerLink, Unanswered};
 use super::policy::{ANSWER_TIME_MAX, Heartbeat, SILENCE_TIME_MAX};
 use super::purpose::CommandPurpose;
-use super::resync::is_temporary;
+use super::restore::is_temporary;
 use super::self_notification::{self, SelfNotification};
 use crate::error::{Error, ErrorKind};
 use crate::proto::session::{Answer, Rows, Session};

@@ -21,7 +21,7 @@
 //! There are at most three links: the current one, whose notifications are delivered; during a handover the link of the
 //! new session; and one that is being closed.
 //!
-//! Each part has its own state and its own state machine, which its module draws: [attempts](attempts), [resync](resync) of
+//! Each part has its own state and its own state machine, which its module draws: [attempts](attempts), [restore](restore) of
 //! the [channels](channels), [heartbeat](heartbeat), [handover](handover), [outages](outages), [flow](flow), [hook](hook),
 //! [commands](commands) and the [end](ending). A part takes inputs and returns [effects](effect). One [loop](apply) applies
 //! them, so that no part calls another one.
@@ -65,7 +65,7 @@ mod outages;
 mod policy;
 mod purpose;
 mod rejected;
-mod resync;
+mod restore;
 mod search;
 mod self_notification;
 mod sink;

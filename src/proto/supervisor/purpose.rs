@@ -9,7 +9,7 @@ use crate::proto::wire::TransactionStatus;
 #[derive(Debug)]
 pub(super) enum CommandPurpose {
     /// LISTEN for some of the wanted channels on a new session.
-    Resync,
+    Restore,
     /// LISTEN for the private channel of a handover.
     ListenPrivate,
     /// NOTIFY that sends the fence notification.
@@ -74,7 +74,7 @@ impl CommandPurpose {
 
     /// Returns true if a session becomes live only after the answer.
     pub(super) fn delays_live(&self) -> bool {
-        matches!(self, Self::Resync | Self::ListenPrivate)
+        matches!(self, Self::Restore | Self::ListenPrivate)
     }
 
     /// Returns true if the answer must not wait for room in the queue. Heartbeats and handovers can wait until the socket is
@@ -83,7 +83,7 @@ impl CommandPurpose {
     pub(super) fn is_urgent(&self, is_held: bool) -> bool {
         match self {
             Self::UnlistenPrivate { .. } => is_held,
-            Self::Resync | Self::User { .. } | Self::Rollback { .. } | Self::LeaveTransaction => {
+            Self::Restore | Self::User { .. } | Self::Rollback { .. } | Self::LeaveTransaction => {
                 true
             }
             Self::ListenPrivate

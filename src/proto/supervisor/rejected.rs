@@ -69,7 +69,7 @@ fn must_be_stray(purpose: &CommandPurpose, error: &Error) -> bool {
         CommandPurpose::User { change, .. } => {
             change.may_be_pending() && is_of(&["53", "58", "XX"])
         }
-        CommandPurpose::Resync
+        CommandPurpose::Restore
         | CommandPurpose::ListenPrivate
         | CommandPurpose::RelistenPrivate
         | CommandPurpose::Fence

@@ -281,7 +281,7 @@ impl Handover {
         vec![
             // The last heartbeat of the old session: afterwards it could not be checked that it has listened until now.
             Effect::SendHeartbeat { listening_to: private.clone() },
-            Effect::Resync { link: next.id, private },
+            Effect::Restore { link: next.id, private },
         ]
     }
 

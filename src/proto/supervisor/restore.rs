@@ -1,4 +1,4 @@
-//! Resync: LISTEN for every wanted channel on a new session.
+//! Restore: LISTEN for every wanted channel on a new session.
 //!
 //! ```text
 //!                 begin                         every group answered
@@ -31,7 +31,7 @@ pub(super) fn begin(
     let Some(link) = common.links.find(id) else { return NONE };
     let wanted: Vec<&String> = wanted.iter().collect();
     for group in wanted.chunks(GROUP_CHANNELS) {
-        let sent = link.start(now, CommandPurpose::Resync, |session| session.listen(now, group));
+        let sent = link.start(now, CommandPurpose::Restore, |session| session.listen(now, group));
         if let Err(error) = sent {
             return vec![Effect::Fail(id, error)];
         }
@@ -68,8 +68,9 @@ pub(super) fn answered(
     }
     // One by one, so that only the bad ones are refused.
     for channel in channels {
-        let sent = link
-            .start(now, CommandPurpose::Resync, |session| session.listen_owned(now, vec![channel]));
+        let sent = link.start(now, CommandPurpose::Restore, |session| {
+            session.listen_owned(now, vec![channel])
+        });
         if let Err(error) = sent {
             return vec![Effect::Fail(id, error)];
         }
