@@ -40,7 +40,7 @@ pub(super) const QUEUE_BYTES: usize = 8 * 1024 * 1024;
 pub(super) const PIN_LIMIT_BYTES: usize = 8 * 1024 * 1024;
 
 /// Slots beyond the capacity, each for one read: notifications that arrive before the answer to a command may exceed the
-/// capacity. Together with the ring's extra slot and its positions they take 128 KiB.
+/// capacity. Together with the ring's extra slot, its positions and the slots of its marks they take 132 KiB.
 pub(super) const SURPLUS_SLOTS: u64 = 1_016;
 
 /// The lowest number of bytes of a queue: the longest notification must fit.
@@ -54,7 +54,7 @@ const LIFETIME_MIN: Duration = Duration::from_secs(1);
 /// # Memory
 /// The queue, the receive buffers and the pinned buffers take at most
 /// ```text
-/// 256 KiB × (⌈queue_bytes / 232 KiB⌉ + 3) + pin_limit_bytes + 128 B × queue_capacity + 128 KiB
+/// 256 KiB × (⌈queue_bytes / 232 KiB⌉ + 3) + pin_limit_bytes + 128 B × queue_capacity + 132 KiB
 /// ```
 /// for every behaviour of the consumer: 20 MiB by default. A buffer has 256 KiB, of which the last 24 KiB may stay unused.
 /// The formula includes one buffer that is read into, one that the consumer receives from, and one for notifications that
