@@ -36,11 +36,11 @@ pub(super) const QUEUE_CAPACITY: usize = 16_384;
 pub(super) const QUEUE_BYTES: usize = 8 * 1024 * 1024;
 
 /// The highest number of bytes of receive buffers that are pinned, by default: 8 MiB, as many as may be queued. So a consumer
-/// that passes on whole batches can keep as much as is queued, and the sum stays below 32 MiB.
+/// that passes on whole batches can keep as much as is queued, and the sum stays below 33 MiB.
 pub(super) const PIN_LIMIT_BYTES: usize = 8 * 1024 * 1024;
 
 /// Slots beyond the capacity, each for one read: notifications that arrive before the answer to a command may exceed the
-/// capacity. Together with the ring's extra slot and its positions they take 128 KiB.
+/// capacity. Together with the ring's extra slot, its positions and the slots of its marks they take 132 KiB.
 pub(super) const SURPLUS_SLOTS: u64 = 1_016;
 
 /// The lowest number of bytes of a queue: the longest notification must fit.
@@ -54,15 +54,27 @@ const LIFETIME_MIN: Duration = Duration::from_secs(1);
 /// # Memory
 /// The queue, the receive buffers and the pinned buffers take at most
 /// ```text
-/// 256 KiB × (⌈queue_bytes / 232 KiB⌉ + 3) + pin_limit_bytes + 128 B × queue_capacity + 128 KiB
+/// 288 KiB × (⌈queue_bytes / 232 KiB⌉ + 4) + pin_limit_bytes + 128 B × queue_capacity + 132 KiB
 /// ```
-/// for every behaviour of the consumer: 20 MiB by default. A buffer has 256 KiB, of which the last 24 KiB may stay unused.
-/// The formula includes one buffer that is read into, one that the consumer receives from, and one for notifications that
-/// are dropped. Buffers are allocated when they are needed.
+/// for every behaviour of the consumer: 22 MiB by default. A buffer has 256 KiB, of which the last 24 KiB may stay unused;
+/// the other 32 KiB are for copies. The formula includes one buffer that is read into, one that the consumer receives from,
+/// one for notifications that are dropped, and smaller buffers. Buffers are allocated when they are needed.
+///
+/// The receive buffers of a listener take less if less is unread:
+///
+/// | flow, and consumer | receive buffers and copies |
+/// |---|---|
+/// | sparse (reads of less than 4 KiB), and the consumer keeps up | 16 KiB |
+/// | sparse, and less than 8 KiB are unread since the consumer stopped to receive | 112 KiB |
+/// | the consumer is behind, and has `u` unread bytes | 768 KiB + 9 × `u` |
+///
+/// So a consumer that sleeps does not keep a buffer for each notification: if it is two buffers behind, the first eighth of
+/// each further buffer that is for it is copied. Buffers that are no longer used are freed after 16 sparse reads. Pinned buffers are
+/// counted separately. Below the full size, notifications that are kept are copied and pin nothing.
 ///
 /// More memory is used in these cases:
 /// - A server sends messages that are longer than a buffer, as errors of PostgreSQL can be: up to `queue_bytes + 4 MiB`
-///   more, 32 MiB in all by default.
+///   more, 33 MiB in all by default.
 /// - A query on the listening session ([`simple_query`](Listener::simple_query)) returns such long rows: the same, and up to
 ///   four times the length of a row while it is received. The result is limited by
 ///   [`Config::result_limit_bytes`](crate::Config::result_limit_bytes).

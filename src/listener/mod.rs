@@ -3,6 +3,7 @@
 mod attempt;
 mod builder;
 pub(crate) mod command_queue;
+mod copied_part;
 mod current;
 pub(crate) mod environment;
 mod facades;

@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use super::copied_part::CopiedPart;
 use super::shared::ListenerShared;
 use super::stats::Counters;
 use crate::notification::{Gap, ReceiveInfo};
@@ -13,8 +14,11 @@ use crate::proto::ring::{Buffers, Producer};
 use crate::proto::supervisor::{Overflow, PlacedGap, Scope, Sink, StreamPosition};
 use crate::proto::wire::Run;
 
-/// The size of a receive buffer, in bytes.
-pub(super) const BUFFER_BYTES: usize = 256 * 1024;
+/// The size of a receive buffer, in bytes. It is smaller while the flow is sparse.
+pub(crate) const BUFFER_BYTES: usize = 256 * 1024;
+
+/// The size of the first receive buffer, and of the only one if the flow is sparse and the consumer keeps up, in bytes.
+pub(super) const FIRST_BUFFER_BYTES: usize = 16 * 1024;
 
 /// The least spare capacity for a read, in bytes. A buffer with less is replaced. It is the size of two writes of a
 /// server.
@@ -39,6 +43,7 @@ pub(crate) struct Chunk {
 pub(crate) struct RingSink {
     pub(crate) producer: Producer<Chunk, Gap>,
     buffers: Buffers,
+    copied: CopiedPart,
     /// The highest number of notifications in the queue.
     capacity: u64,
     /// The highest number of bytes of notifications in the queue.
@@ -59,7 +64,9 @@ impl RingSink {
     ) -> Self {
         Self {
             producer,
-            buffers: Buffers::new(BUFFER_BYTES, buffers_max(bytes, shared.pins.limit())),
+            buffers: Buffers::new(BUFFER_BYTES, buffers_max(bytes, shared.pins.limit()))
+                .starting_at(FIRST_BUFFER_BYTES),
+            copied: CopiedPart::default(),
             shared,
             capacity,
             bytes: bytes as u64,
@@ -73,15 +80,18 @@ impl RingSink {
         self.buffers.first()
     }
 
-    /// Returns the number of receive buffers.
+    /// Returns the bytes of the receive buffers.
     #[cfg(test)]
-    pub(crate) fn buffers_alive(&self) -> usize {
-        self.buffers.alive()
+    pub(crate) fn buffer_bytes(&self) -> usize {
+        self.buffers.bytes()
     }
 
     /// Makes room in `input` for the next read.
     pub(super) fn prepare(&mut self, input: &mut BytesMut) {
-        self.exchange(input, READ_BYTES_MIN);
+        self.starved = !self.buffers.prepare(input, READ_BYTES_MIN);
+        if self.starved {
+            self.exchange(input, READ_BYTES_MIN);
+        }
     }
 
     /// Makes room in `input` for `bytes` more bytes that were read before.
@@ -100,14 +110,17 @@ impl RingSink {
         }
     }
 
-    /// Splits a run off the front. In the buffer of a long message it is copied, or its view would keep that whole buffer.
-    fn split_run(&self, input: &mut BytesMut, bytes: usize) -> Bytes {
-        if !self.buffers.is_long() {
-            return input.split_to(bytes).freeze();
+    /// Takes a run from the front: a view, and the number of its buffer, or a copy. In the buffer of a long message it
+    /// is copied, or its view would keep that whole buffer.
+    fn split_run(&mut self, input: &mut BytesMut, bytes: usize) -> (Bytes, Option<NonZeroU64>) {
+        let pinned = usize::try_from(self.shared.pins.bytes()).unwrap_or(0) / BUFFER_BYTES;
+        let is_copied = self.copied.includes(&self.buffers, pinned, bytes);
+        if !is_copied && !self.buffers.is_long() {
+            return (input.split_to(bytes).freeze(), self.buffers.number());
         }
         let copy = Bytes::copy_from_slice(input.get(..bytes).unwrap_or_default());
         input.advance(copy.len());
-        copy
+        (copy, None)
     }
 
     /// Waits until a notification has room, or the consumer is dropped.
@@ -170,8 +183,7 @@ impl Sink for RingSink {
             self.fits(input, run, surplus)
         };
         if fits.count > 0 {
-            let frames = self.split_run(input, fits.bytes);
-            let buffer = self.buffers.number();
+            let (frames, buffer) = self.split_run(input, fits.bytes);
             let chunk = Chunk { frames, count: fits.count, info, buffer };
             self.producer.push(chunk, fits.count as u64, fits.bytes as u64);
         }
@@ -222,12 +234,12 @@ impl Sink for RingSink {
 }
 
 /// Returns the highest number of buffers for a queue of `queue_bytes` bytes: enough for these bytes if the last 24 KiB of each
-/// buffer stay unused, one that is read into, one that the consumer receives from, and as many as can be pinned, so that pins do
+/// buffer stay unused, one that is read into, one that the consumer receives from, one for those below the full size, and as many as can be pinned, so that pins do
 /// not reduce the queue.
 pub(crate) fn buffers_max(queue_bytes: usize, pin_limit: u64) -> usize {
     let pinned = usize::try_from(pin_limit / BUFFER_BYTES as u64).unwrap_or(usize::MAX);
     let queued = queue_bytes.div_ceil(BUFFER_BYTES - READ_BYTES_MIN - FRAME_BYTES);
-    queued.saturating_add(2).saturating_add(pinned)
+    queued.saturating_add(3).saturating_add(pinned)
 }
 
 /// Removes `bytes` bytes from the front. The rest moves to the front if it is not longer than `bytes`, so that dropped

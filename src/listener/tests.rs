@@ -1,6 +1,7 @@
 //! Tests of the queue of a listener: dropped notifications, counters and memory.
 
 mod pins;
+mod sleepers;
 mod stall;
 
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use bytes::BytesMut;
 use proptest::prelude::*;
 
 use super::shared::ListenerShared;
-use super::sink::{Chunk, RingSink, buffers_max};
+use super::sink::{BUFFER_BYTES, Chunk, RingSink, buffers_max};
 use crate::notification::{Gap, ReceiveInfo};
 use crate::proto::ring::{self, Consumer, Pins, Taken};
 use crate::proto::supervisor::{Overflow, PlacedGap, Scope, Sink};
@@ -152,7 +153,7 @@ fn dropped_bytes_do_not_fill_buffers() {
         }
         queue.take(&mut next);
     }
-    assert!(queue.sink.buffers_alive() <= buffers_max(1 << 20, 0) + 1);
+    assert!(queue.sink.buffer_bytes() <= (buffers_max(1 << 20, 0) + 1) * BUFFER_BYTES);
     queue.drain(&mut next);
     assert_eq!(next, queue.sent);
 }
@@ -169,8 +170,8 @@ fn views_that_a_consumer_keeps_cannot_exceed_the_maximum_of_buffers() {
                 kept.push(value);
             }
         }
-        let limit = buffers_max(1 << 20, 0) + 1;
-        assert!(queue.sink.buffers_alive() <= limit);
+        let limit = (buffers_max(1 << 20, 0) + 1) * BUFFER_BYTES;
+        assert!(queue.sink.buffer_bytes() <= limit);
         // After the views are dropped, it receives again.
         kept.clear();
         next += queue.consumer.sequence();
@@ -202,7 +203,7 @@ fn a_reader_that_waits_for_a_free_buffer_copies_nothing() {
     let block = Overflow::Block { max_stall: Duration::from_secs(1) };
     let mut queue = Queue::new(100_000, 1 << 20, block);
     let mut kept = Vec::new();
-    while queue.sink.buffers_alive() <= buffers_max(1 << 20, 0) {
+    while queue.sink.buffer_bytes() <= buffers_max(1 << 20, 0) * BUFFER_BYTES {
         queue.read(1, 7_000);
         if let Taken::Item { value, .. } = queue.consumer.try_take() {
             kept.push(value);

@@ -5,7 +5,7 @@ use super::recording_sink::{RecordedGap, SharedSink};
 use super::server::{Commit, SimulatedServer};
 use super::subscriptions::Channel;
 use super::{Simulation, log_line};
-use crate::listener::sink::buffers_max;
+use crate::listener::sink::{BUFFER_BYTES, buffers_max};
 use crate::proto::supervisor::{ChannelState, Overflow, State, Supervisor};
 
 impl Simulation {
@@ -297,10 +297,10 @@ impl Simulation {
     /// Checks the limits of memory.
     pub(super) fn check_memory(&mut self) {
         // One buffer is for notifications that are dropped.
-        let buffers = self.sink.get().ring.buffers_alive();
-        let most = buffers_max(self.plan.bytes, 0) + 1;
-        if buffers > most {
-            self.fail(format!("{buffers} receive buffers exist, {most} are the limit"));
+        let bytes = self.sink.get().ring.buffer_bytes();
+        let most = (buffers_max(self.plan.bytes, 0) + 1) * BUFFER_BYTES;
+        if bytes > most {
+            self.fail(format!("the receive buffers have {bytes} bytes, {most} are the limit"));
         }
         let unread = self.sink.get().ring.producer.unread_bytes();
         let bytes = self.plan.bytes as u64;

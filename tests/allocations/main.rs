@@ -12,7 +12,7 @@ use pgbell::{Connection, Event, Listener, Overflow};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, Stats, StatsAlloc};
 
 use self::places::PayloadAddresses;
-use self::replay::{Flow, Plan, Replay};
+use self::replay::{APART_GROUP, Flow, Plan, Replay};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -22,10 +22,10 @@ const QUEUE_BYTES: usize = 1024 * 1024;
 const QUEUE_CAPACITY: usize = 65_536;
 
 /// The highest number of receive buffers for such a queue, `buffers_max` of `listener/sink.rs`, and one more.
-const BUFFERS_MAX: usize = QUEUE_BYTES.div_ceil(232 * 1024) + 2;
+const BUFFERS_MAX: usize = QUEUE_BYTES.div_ceil(232 * 1024) + 3;
 
-/// Notifications in separate buffers, more than there are buffers.
-const APART_COUNT: u64 = BUFFERS_MAX as u64 + 3;
+/// Notifications in separate buffers, for more buffers than there are.
+const APART_COUNT: u64 = (BUFFERS_MAX as u64 + 8) * APART_GROUP;
 
 /// The ways to receive.
 #[derive(Debug, Clone, Copy)]

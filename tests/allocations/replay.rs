@@ -15,6 +15,9 @@ use pgbell::testing::Script;
 /// Bytes of one notification: 8 of channel, 32 of payload.
 pub(crate) const FRAME_BYTES: usize = 51;
 
+/// More than an eighth of a receive buffer, which is copied if the consumer is behind.
+pub(crate) const APART_GROUP: u64 = 700;
+
 /// The process id is the one in `Script::FACTS`, so the client assumes no pooler.
 const KEY: BackendKeyData<'static> = BackendKeyData { process_id: 7, secret_key: &[0; 4] };
 
@@ -40,8 +43,8 @@ impl Flow {
 /// The notifications that a server sends, in this order.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Plan {
-    /// The number of single notifications with more than a receive buffer of notices behind each, so that each one pins another
-    /// buffer.
+    /// The number of notifications in groups of [`APART_GROUP`], with more than a receive buffer of notices behind each group, so that
+    /// each group has another buffer.
     pub(crate) apart: u64,
     pub(crate) flow: Flow,
     /// The number of all notifications.
@@ -135,7 +138,8 @@ impl Sending {
         let raw = RawNotification { process_id: 1, channel: b"channel1", payload: &[b'0'; 32] };
         BackendMessage::NotificationResponse(raw).encode(&mut frame).unwrap();
         assert_eq!(frame.len(), FRAME_BYTES);
-        let frames = frame.repeat(usize::try_from(plan.flow.per_write()).unwrap());
+        let most = plan.flow.per_write().max(APART_GROUP);
+        let frames = frame.repeat(usize::try_from(most).unwrap());
         let text = vec![b'n'; 90 * 1024];
         let length = u32::try_from(text.len() + 7).unwrap().to_be_bytes();
         let notice = [b"N", &length[..], b"M", &text, b"\0\0"].concat();
@@ -144,8 +148,8 @@ impl Sending {
 
     /// Stops when the client disconnects.
     fn send(&mut self, stream: &mut TcpStream, signals: &Signals) {
-        for _ in 0..self.plan.apart {
-            if !self.write(stream, 1) {
+        for _ in 0..self.plan.apart / APART_GROUP {
+            if !self.write(stream, APART_GROUP) {
                 return;
             }
             for _ in 0..3 {

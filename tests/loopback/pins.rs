@@ -32,6 +32,27 @@ fn threads_may_have<T: Clone + Send + Sync + 'static>(value: T) -> T {
     value
 }
 
+/// Sends and receives until the receive buffers have their full size, as in a dense flow. Only those are pinned. Returns the number
+/// of notifications.
+async fn grow(listener: &mut Listener, notifier: &Notifier) -> u64 {
+    let mut sent = 0;
+    loop {
+        send(notifier, sent..sent + 500).await;
+        sent += 500;
+        let mut next = sent - 500;
+        while next < sent {
+            let batch = soon(listener.recv_batch()).await.unwrap();
+            next += batch.len() as u64;
+            let kept = batch.iter().next().unwrap().retain();
+            let is_pinned = listener.stats().pinned_bytes > 0;
+            drop(kept);
+            if is_pinned && next == sent {
+                return sent;
+            }
+        }
+    }
+}
+
 /// 10^5 notifications pass through 8 MiB of buffers: each buffer is read into many times.
 #[tokio::test]
 async fn kept_notifications_do_not_change_while_reading_continues() {
@@ -98,7 +119,8 @@ async fn a_buffer_counts_once_until_the_last_pin_is_dropped() {
     let server = server().await;
     let mut listener = Listener::builder(server.url()).channels(["a"]).connect().await.unwrap();
     let notifier = Notifier::connect(server.url()).await.unwrap();
-    send(&notifier, 0..50).await;
+    let next = grow(&mut listener, &notifier).await;
+    send(&notifier, next..next + 50).await;
     let mut kept = Vec::new();
     while kept.len() < 50 {
         kept.extend(soon(listener.recv_batch()).await.unwrap().iter().map(|n| n.retain()));
@@ -128,7 +150,20 @@ async fn short_notifications_small_batches_and_copies_pin_nothing() {
     assert_eq!(retained.payload_bytes(), short.as_bytes());
     assert_eq!(shared.iter().next().map(|n| n.to_owned()), Some(retained));
     check_owned(&owned);
+    // The flow is sparse, so the buffer does not have its full size.
     sending.notify("a", payload(2)).await.unwrap();
+    let retained = soon(listener.recv_batch()).await.unwrap().iter().next().unwrap().retain();
+    assert_eq!(listener.stats().pinned_bytes, 0);
+    check_owned(&retained);
+}
+
+#[tokio::test]
+async fn a_long_payload_pins_a_buffer_of_the_full_size() {
+    let server = server().await;
+    let mut listener = Listener::builder(server.url()).channels(["a"]).connect().await.unwrap();
+    let notifier = Notifier::connect(server.url()).await.unwrap();
+    let next = grow(&mut listener, &notifier).await;
+    send(&notifier, next..next + 1).await;
     let retained = soon(listener.recv_batch()).await.unwrap().iter().next().unwrap().retain();
     assert_eq!(listener.stats().pinned_bytes, BUFFER_BYTES);
     check_owned(&retained);

@@ -7,6 +7,7 @@ mod meter;
 mod notifier;
 mod peer;
 mod shrink;
+mod sleepers;
 mod texts;
 
 use std::alloc::System;

@@ -1,11 +1,11 @@
-//! [`Buffers`]: the receive buffers, each of which is used again when its last view is dropped.
+//! [`Buffers`]: the receive buffers, each of which is used again when its last view is dropped. Their size follows the flow.
 
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
 
 use bytes::{Bytes, BytesMut};
 
-/// A bounded set of receive buffers of one size.
+/// A bounded set of receive buffers.
 ///
 /// The reader reads into the current buffer and splits published runs off it: views of the buffer. When it is full,
 /// [`exchange`](Self::exchange) replaces it with a free buffer, which has no views, or with a new one while there are
@@ -13,47 +13,172 @@ use bytes::{Bytes, BytesMut};
 /// sent back from the consumer to the reader.
 ///
 /// If every buffer has views, there is one more buffer, from which nothing may be split: the reader drops what it
-/// reads into it. So there are at most `max + 1`. They are freed with the set.
+/// reads into it. So there are at most `max + 1`.
+///
+/// All buffers have one size, and are freed with the set. After [`starting_at`](Self::starting_at) the size follows the flow:
+/// ```text
+/// first_size ──▶ twice as large, each time that the current one is full and has views ──▶ size
+///      │                       a dense read: DENSE_READ_BYTES                              ▲ │
+///      ├───────────────────────────────────────────────────────────────────────────────────┘ │
+///      ◀── SPARSE_READS sparse reads: free buffers are freed; and if none has views, the first size again
+/// ```
+/// The buffers between the first size and `size` take less than one buffer of `size` together.
 #[derive(Debug)]
 pub struct Buffers {
-    /// Buffers that were replaced, oldest first. Empty handles that keep their allocation.
-    replaced: VecDeque<BytesMut>,
-    /// Size of each, in bytes.
+    /// Buffers that were replaced, oldest first.
+    replaced: VecDeque<Replaced>,
+    /// The size of the first buffer, in bytes.
+    first_size: usize,
+    /// The largest size, in bytes.
     size: usize,
-    /// The highest number of buffers that may have views.
+    /// How many buffers of `size` may have views.
     max: usize,
+    /// The size of the current buffer, without regard to a long message.
+    current_size: usize,
+    /// The size of the next buffer.
+    next_size: usize,
     /// The current buffer is larger than `size`.
     long: bool,
     /// The number of the current buffer. Each one has another number.
     number: u64,
+    /// The spare capacity of the current buffer after the last exchange.
+    spare: usize,
+    /// Sparse reads since the last dense one, or since buffers were last freed.
+    sparse_reads: u32,
+    /// How many replaced buffers had views when the current one became the current one.
+    behind: usize,
 }
+
+/// A buffer that was replaced.
+#[derive(Debug)]
+struct Replaced {
+    /// An empty handle that keeps the allocation.
+    handle: BytesMut,
+    size: usize,
+}
+
+impl Replaced {
+    fn is_free(&mut self) -> bool {
+        self.handle.try_reclaim(self.size)
+    }
+}
+
+/// A read of this many bytes or more is dense: half of a write of the server.
+const DENSE_READ_BYTES: usize = 4 * 1024;
+
+/// After this many sparse reads, one after the other, the flow is sparse.
+const SPARSE_READS: u32 = 16;
 
 impl Buffers {
     /// Creates a set of at most `max` buffers (at least two) of `size` bytes, and one for bytes that are dropped.
     #[must_use]
     pub fn new(size: usize, max: usize) -> Self {
-        // Without capacity: the maximum may be large and never reached.
-        Self { replaced: VecDeque::new(), size, max: max.max(2), long: false, number: 0 }
+        Self {
+            // Without capacity: the maximum may be large and never reached.
+            replaced: VecDeque::new(),
+            first_size: size,
+            size,
+            max: max.max(2),
+            current_size: size,
+            next_size: size,
+            long: false,
+            number: 0,
+            spare: 0,
+            sparse_reads: 0,
+            behind: 0,
+        }
+    }
+
+    /// Makes the first buffer smaller: `first_size` bytes. It is the size as long as the flow is sparse and is consumed.
+    #[must_use]
+    pub fn starting_at(mut self, first_size: usize) -> Self {
+        self.first_size = first_size.min(self.size);
+        (self.current_size, self.next_size) = (self.first_size, self.first_size);
+        self
     }
 
     /// Returns the first buffer.
     #[must_use]
     pub fn first(&mut self) -> BytesMut {
         self.number += 1;
-        BytesMut::with_capacity(self.size)
+        BytesMut::with_capacity(self.first_size)
     }
 
     /// Returns the number of the current buffer, which no other buffer of this set has, for a
-    /// [`CurrentBytes`](super::CurrentBytes). `None` for a [long](Self::is_long) one: nothing may be split off it.
+    /// [`CurrentBytes`](super::CurrentBytes). `None` for a [long](Self::is_long) one: nothing may be split off it. `None` for
+    /// one below the full size too: what is kept of it is copied.
     #[must_use]
     pub fn number(&self) -> Option<NonZeroU64> {
-        NonZeroU64::new(self.number).filter(|_| !self.long)
+        let is_full_size = self.current_size >= self.size && !self.long;
+        NonZeroU64::new(self.number).filter(|_| is_full_size)
+    }
+
+    /// Returns how many buffers have been the current one, this one included.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.number
+    }
+
+    /// Returns the size of the current buffer in bytes, without regard to a long message.
+    #[must_use]
+    pub fn current_size(&self) -> usize {
+        self.current_size
+    }
+
+    /// Returns how many replaced buffers had views when the current one became the current one. A consumer that keeps up has
+    /// none, or the one before the current one.
+    #[must_use]
+    pub fn behind(&self) -> usize {
+        self.behind
     }
 
     /// Returns the number of buffers, the current one included.
     #[must_use]
     pub fn alive(&self) -> usize {
         self.replaced.len().saturating_add(1)
+    }
+
+    /// Returns the bytes of the buffers, the current one included, without regard to a long message.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let replaced = self.replaced.iter().map(|replaced| replaced.size);
+        replaced.fold(self.current_size, usize::saturating_add)
+    }
+
+    /// Makes room in `current` for the next read, as [`exchange`](Self::exchange) does: for `need` bytes, or for half of a
+    /// buffer if that is less. It also chooses the size of the buffer by the last reads.
+    #[must_use]
+    pub fn prepare(&mut self, current: &mut BytesMut, need: usize) -> bool {
+        if self.first_size < self.size {
+            self.count_read(current);
+            let half = self.next_size / 2;
+            let is_wrong_size = self.current_size != self.next_size && current.len() <= half;
+            // Without views it can be replaced before it is full.
+            let spare = self.current_size.saturating_sub(current.len());
+            if is_wrong_size && !self.long && current.try_reclaim(spare) {
+                self.replace(current, current.len().saturating_add(half));
+            }
+        }
+        self.exchange(current, need.min(self.current_size / 2))
+    }
+
+    /// Counts the read before this call, and chooses the next size.
+    fn count_read(&mut self, current: &BytesMut) {
+        // Only a read takes spare capacity.
+        let read = self.spare.saturating_sub(current.capacity() - current.len());
+        if read >= DENSE_READ_BYTES {
+            self.sparse_reads = 0;
+            self.next_size = self.size;
+        } else if read > 0 {
+            self.sparse_reads += 1;
+            if self.sparse_reads >= SPARSE_READS {
+                self.sparse_reads = 0;
+                self.replaced.retain_mut(|replaced| !replaced.is_free());
+                if self.replaced.is_empty() {
+                    self.next_size = self.first_size;
+                }
+            }
+        }
     }
 
     /// Makes room for `need` more bytes in `current`. If necessary, its content moves to another buffer.
@@ -63,24 +188,40 @@ impl Buffers {
     /// [long](Self::is_long) one until its end.
     #[must_use]
     pub fn exchange(&mut self, current: &mut BytesMut, need: usize) -> bool {
-        let length = current.len().saturating_add(need);
+        let (length, size) = (current.len().saturating_add(need), self.current_size);
         // If `current` has no views, the rest moves to its front at every read: the processor has the bytes at the
         // front in its cache.
-        let whole = self.size.saturating_sub(current.len()).max(need);
+        let whole = size.saturating_sub(current.len()).max(need);
         let has_room = current.try_reclaim(whole) || current.capacity() - current.len() >= need;
-        if !has_room && !self.long && length <= self.size && !self.may_split() {
+        if !has_room && !self.long && length <= size && !self.may_split() {
             // It has no views, so its content can move to its own front. A copy to another buffer would need two more
             // buffers. `Vec` allows this move, which is too long for `try_reclaim`.
             *current = Bytes::from(Vec::from(std::mem::take(current))).into();
         } else if !has_room || (self.long && length <= self.size) {
+            self.next_size = self.next_size.max(size.saturating_mul(2)).min(self.size);
             self.replace(current, length);
         }
+        self.spare = current.capacity() - current.len();
         self.may_split()
     }
 
     /// Returns whether runs may be split off the current buffer. Then at most `max` buffers have views.
     fn may_split(&mut self) -> bool {
-        self.alive() <= self.max || self.find_free().is_some()
+        if self.bytes() > self.limit() {
+            self.free_smaller();
+        }
+        self.bytes() <= self.limit() || self.find_free().is_some()
+    }
+
+    /// Returns the highest number of bytes of buffers that may have views.
+    fn limit(&self) -> usize {
+        self.size.saturating_mul(self.max)
+    }
+
+    /// Frees the buffers without views that are below the full size. They are not used again.
+    fn free_smaller(&mut self) {
+        let size = self.size;
+        self.replaced.retain_mut(|replaced| replaced.size >= size || !replaced.is_free());
     }
 
     /// Returns whether the current buffer was made for a long message. Runs after that message must be copied: a view
@@ -93,29 +234,45 @@ impl Buffers {
     /// Replaces `current` with another buffer that has room for `length` bytes.
     fn replace(&mut self, current: &mut BytesMut, length: usize) {
         let was_long = std::mem::replace(&mut self.long, length > self.size);
+        let old_size = self.current_size;
+        self.free_smaller();
         let mut next = if self.long {
             // The new buffer has additional room, half of what was received: so a long message is moved a few times, not at
             // every read.
             BytesMut::with_capacity(length.saturating_add(current.len() / 2))
         } else {
-            let free = self.find_free().and_then(|free| self.replaced.remove(free));
-            free.unwrap_or_else(|| BytesMut::with_capacity(self.size))
+            self.next_buffer(length)
         };
         self.number += 1;
         next.extend_from_slice(current);
         current.clear();
-        let mut old = std::mem::replace(current, next);
+        let mut old = Replaced { handle: std::mem::replace(current, next), size: old_size };
         // A long buffer has no views and is freed. A usual one may be free too: it was only too small, or its last
         // view was dropped a moment ago.
-        if !was_long && (self.alive() <= self.max || !old.try_reclaim(self.size)) {
+        let is_full_size = old_size.min(self.current_size) >= self.size;
+        let is_kept = is_full_size && self.bytes() <= self.limit();
+        if !was_long && (is_kept || !old.is_free()) {
             self.replaced.push_back(old);
         }
+        let has_views = |replaced: &mut Replaced| usize::from(!replaced.is_free());
+        self.behind = self.replaced.iter_mut().map(has_views).sum();
     }
 
-    /// Finds a replaced buffer without views.
+    /// Returns a free buffer of the full size, or a new one, with room for `length` bytes. It becomes the current one.
+    fn next_buffer(&mut self, length: usize) -> BytesMut {
+        if let Some(free) = self.find_free().and_then(|free| self.replaced.remove(free)) {
+            (self.current_size, self.next_size) = (self.size, self.size);
+            return free.handle;
+        }
+        self.current_size = if length <= self.next_size { self.next_size } else { self.size };
+        self.next_size = self.current_size;
+        BytesMut::with_capacity(self.current_size)
+    }
+
+    /// Finds a replaced buffer of the full size without views.
     fn find_free(&mut self) -> Option<usize> {
         let size = self.size;
-        self.replaced.iter_mut().position(|buffer| buffer.try_reclaim(size))
+        self.replaced.iter_mut().position(|replaced| replaced.size >= size && replaced.is_free())
     }
 }
 
@@ -303,5 +460,110 @@ mod tests {
             current.extend_from_slice(&[b'x'; SIZE]);
         }
         assert_eq!((current.len(), view.len()), (8 * SIZE, SIZE));
+    }
+
+    /// Reads `bytes` bytes as a reader does, and returns a view of them.
+    fn read(buffers: &mut Buffers, current: &mut BytesMut, bytes: usize) -> Bytes {
+        assert!(buffers.prepare(current, bytes));
+        current.extend_from_slice(&vec![b'x'; bytes]);
+        current.split().freeze()
+    }
+
+    const FIRST: usize = 4 * 1_024;
+    const FULL: usize = 64 * 1_024;
+
+    #[test]
+    fn a_dense_read_makes_the_next_buffer_one_of_the_full_size_and_sparse_reads_undo_it() {
+        let mut buffers = Buffers::new(FULL, 4).starting_at(2 * FIRST);
+        let mut current = buffers.first();
+        for _ in 0..100 {
+            drop(read(&mut buffers, &mut current, DENSE_READ_BYTES - 1));
+            assert_eq!((buffers.bytes(), buffers.number()), (2 * FIRST, None));
+        }
+        drop(read(&mut buffers, &mut current, DENSE_READ_BYTES));
+        for _ in 0..SPARSE_READS {
+            drop(read(&mut buffers, &mut current, 10));
+            assert_eq!(buffers.bytes(), FULL);
+            assert!(buffers.number().is_some());
+        }
+        drop(read(&mut buffers, &mut current, 10));
+        assert_eq!(buffers.bytes(), 2 * FIRST);
+    }
+
+    /// A buffer with a view stays, and the views of the smaller buffers count.
+    #[test]
+    fn full_buffers_with_views_are_followed_by_larger_ones() {
+        let mut buffers = Buffers::new(FULL, 4).starting_at(FIRST);
+        let mut current = buffers.first();
+        let mut views = Vec::new();
+        let mut sizes = vec![];
+        while sizes.len() < 6 {
+            views.push(read(&mut buffers, &mut current, 1_000));
+            if sizes.last() != Some(&buffers.bytes()) {
+                sizes.push(buffers.bytes());
+            }
+        }
+        let sums = [4, 12, 28, 60, 124, 188].map(|kib| kib * 1_024);
+        assert_eq!((sizes, buffers.behind()), (sums.to_vec(), 5));
+        views.clear();
+        for _ in 0..=SPARSE_READS {
+            drop(read(&mut buffers, &mut current, 10));
+        }
+        assert_eq!(buffers.bytes(), FIRST);
+    }
+
+    /// Otherwise a reader that waits for a buffer would wait for ever.
+    #[test]
+    fn smaller_buffers_that_become_free_make_room() {
+        let mut buffers = Buffers::new(FULL, 2).starting_at(FIRST);
+        let mut current = buffers.first();
+        let small = read(&mut buffers, &mut current, 1_000);
+        let mut full = Vec::new();
+        while buffers.exchange(&mut current, 1_000) {
+            full.push(fill(&mut current));
+        }
+        assert!(buffers.bytes() > 2 * FULL);
+        assert!(!buffers.exchange(&mut current, 0));
+        // The views of four buffers, which have 60 KiB together.
+        drop((small, full.drain(..4)));
+        assert!(buffers.exchange(&mut current, 0));
+        assert_eq!((buffers.bytes(), full.len()), (2 * FULL, 1));
+    }
+
+    #[test]
+    fn the_content_is_the_same_whatever_the_size_does() {
+        let mut buffers = Buffers::new(FULL, 4).starting_at(FIRST);
+        let mut current = buffers.first();
+        let (mut written, mut expected) = (0_u32, 0_u32);
+        let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut views: VecDeque<Bytes> = VecDeque::new();
+        for _ in 0..20_000 {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            let numbers = match random >> 62 {
+                0 => random % 1_500,
+                _ => random % 20,
+            };
+            let may_split = buffers.prepare(&mut current, FULL / 8);
+            for _ in 0..numbers {
+                if current.capacity() - current.len() >= 4 {
+                    current.extend_from_slice(&written.to_le_bytes());
+                    written += 1;
+                }
+            }
+            // A part of the last number stays in the buffer.
+            let whole = current.len().saturating_sub(usize::try_from(random >> 40 & 63).unwrap());
+            let run = current.split_to(whole / 4 * 4).freeze();
+            for number in run.chunks(4) {
+                assert_eq!(number, expected.to_le_bytes());
+                expected += 1;
+            }
+            if may_split {
+                views.push_back(run);
+            }
+            views.truncate(usize::try_from(random >> 50 & 7).unwrap());
+            assert!(buffers.bytes() <= 5 * FULL);
+        }
     }
 }

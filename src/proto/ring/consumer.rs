@@ -98,7 +98,7 @@ impl<T, M> Consumer<T, M> {
         self.taken_bytes
     }
 
-    /// Takes the next element. It waits for the producer only while a mark is being made.
+    /// Takes the next element. It never waits.
     #[inline]
     pub fn try_take(&mut self) -> Taken<T, M> {
         let mut is_fresh = false;
@@ -132,7 +132,7 @@ impl<T, M> Consumer<T, M> {
     fn refresh(&mut self) {
         let published = &self.shared.published;
         // The order of the loads matters. After `closed` the producer stores nothing. Items that were accepted below
-        // `seen` are below `tail`. A mark below one of them is in `mark_at`.
+        // `seen` are below `tail`. A mark below one of them is among the unread ones.
         self.snapshot.closed = published.closed.load(Ordering::Acquire);
         self.snapshot.seen = published.seen.load(Ordering::Acquire);
         self.snapshot.tail = published.tail.load(Ordering::Acquire);
@@ -144,8 +144,7 @@ impl<T, M> Consumer<T, M> {
 
     #[inline]
     fn refresh_marks(&mut self) {
-        // Acquire: pairs with the producer's store in `mark_at`.
-        self.snapshot.mark_at = self.shared.published.mark_at.load(Ordering::Acquire);
+        self.snapshot.mark_at = self.shared.marks.first_position();
     }
 
     /// Returns true if there is no mark or loss before the item, and nothing of it is lost.
@@ -258,7 +257,8 @@ impl<T, M> Consumer<T, M> {
             if mark_at > self.next {
                 return Some(self.lose_up_to(mark_at));
             }
-            if let Some(mark) = self.take_mark() {
+            if let Some(mark) = self.shared.marks.take() {
+                self.refresh_marks();
                 return Some(Taken::Mark(mark));
             }
         }
@@ -271,15 +271,6 @@ impl<T, M> Consumer<T, M> {
         self.next = limit;
         self.lost += count;
         Taken::Lost { first, count }
-    }
-
-    fn take_mark(&mut self) -> Option<M> {
-        let mut marks = self.shared.marks();
-        let (_, mark) = marks.pop_front()?;
-        let next = marks.front().map_or(u64::MAX, |(position, _)| *position);
-        self.shared.published.mark_at.store(next, Ordering::Release);
-        self.snapshot.mark_at = next;
-        Some(mark)
     }
 }
 

@@ -21,7 +21,8 @@
 //!   are lost. If no item follows, `seen > next` is a loss too. Both use only numbers of the producer. So
 //!   Σ delivered + Σ lost = Σ received is true for every policy and every interleaving.
 //! - **Published bytes are never overwritten**: eviction takes the item out of its slot and drops it.
-//! - **Marks** have a position in the stream, take no slot and are never dropped.
+//! - **Marks** have a position in the stream, take no slot and are never dropped. One word says which are unread. Each side
+//!   changes it with a compare-exchange, so that each value has one owner, and no lock is waited for (`marks.rs`).
 //! - The caller decides which notifications to drop, with [`Producer::push`], [`skip`](Producer::skip),
 //!   [`evict`](Producer::evict) and [`keep_newest`](Producer::keep_newest).
 //!
@@ -33,6 +34,7 @@
 
 mod buffers;
 mod consumer;
+mod marks;
 mod pins;
 mod producer;
 mod shared;

@@ -3,12 +3,9 @@
 use std::fmt;
 use std::task::{Context, Poll};
 
+use super::marks::LastMark;
 use super::shared::{RingItem, RingShared, Slot, SlotPosition};
 use super::sync::{Arc, Ordering};
-
-/// The highest number of unread marks. One more is merged into the last one, so that a peer cannot fill the memory with marks. A
-/// mark of a listener takes up to 5 KB, because its error is shortened and all marks share the list of refused channels.
-const MARKS_MAX: usize = 64;
 
 /// The writing half of a ring. Made by [`channel`](super::channel).
 pub struct Producer<T, M> {
@@ -26,6 +23,7 @@ pub struct Producer<T, M> {
     evicted_bytes: u64,
     /// Items that were put in since [`Producer::hold`] are not published.
     is_holding: bool,
+    last_mark: Option<LastMark<M>>,
 }
 
 impl<T, M> Producer<T, M> {
@@ -40,6 +38,7 @@ impl<T, M> Producer<T, M> {
             evicted: 0,
             evicted_bytes: 0,
             is_holding: false,
+            last_mark: None,
         }
     }
 
@@ -211,30 +210,27 @@ impl<T, M> Producer<T, M> {
     /// Puts a mark at this position of the stream: after everything that was received, and before everything that
     /// follows. It takes no slot and is never dropped.
     ///
-    /// `merge` merges it into the last mark instead, if nothing was received since that one, or if 64 marks are unread.
-    /// `merge` runs while the marks are locked, and a consumer that takes a mark waits for it. Marks are rare, and
-    /// items do not need this lock.
-    pub fn mark(&mut self, mark: M, merge: impl FnOnce(&mut M, M)) {
+    /// `merge` merges it into the last mark instead, if that one is unread and nothing was received since, or if 64 marks are
+    /// unread. It merges a copy. If the consumer takes the last mark at this moment, the result is dropped, and
+    /// this mark is a mark of its own.
+    ///
+    /// Wait-free. No lock is held while `merge` runs.
+    pub fn mark(&mut self, mark: M, merge: impl FnOnce(&mut M, M))
+    where
+        M: Clone,
+    {
         self.mark_at(self.seen, mark, |last, mark, _| merge(last, mark));
     }
 
     /// Puts a mark at an earlier position of the stream than [`mark`](Self::mark): before notifications that were
     /// received, and are not [published](Self::publish) yet. If the last mark is at a later position, that one is used.
     /// The last argument of `merge` is true if nothing was received between the two marks.
-    pub fn mark_at(&mut self, position: u64, mark: M, merge: impl FnOnce(&mut M, M, bool)) {
+    pub fn mark_at(&mut self, position: u64, mark: M, merge: impl FnOnce(&mut M, M, bool))
+    where
+        M: Clone,
+    {
         let position = position.min(self.seen);
-        let mut marks = self.shared.marks();
-        let crowded = marks.len() >= MARKS_MAX;
-        match marks.back_mut() {
-            Some((last, merged)) if *last >= position || crowded => {
-                merge(merged, mark, *last >= position);
-            }
-            _ => marks.push_back((position, mark)),
-        }
-        let first = marks.front().map_or(u64::MAX, |(position, _)| *position);
-        // Release: pairs with the load of the consumer, which then locks the marks.
-        self.shared.published.mark_at.store(first, Ordering::Release);
-        drop(marks);
+        self.shared.marks.add(&mut self.last_mark, position, mark, merge);
         self.shared.published.consumer_waker.wake();
     }
 

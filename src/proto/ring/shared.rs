@@ -1,9 +1,9 @@
 //! [`RingShared`]: the slots, the positions and the marks, which both sides of the ring use.
 
-use std::collections::VecDeque;
-use std::sync::{PoisonError, TryLockError};
+use std::sync::TryLockError;
 
-use super::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Pad, TryMutex, TryMutexGuard};
+use super::marks::Marks;
+use super::sync::{AtomicBool, AtomicU64, Pad, TryMutex, TryMutexGuard};
 use super::wake::WakeCell;
 
 /// The highest number of slots of a ring.
@@ -61,7 +61,8 @@ impl<T> Slot<T> {
 /// Returns the memory of a ring with at most `unread_max` unread items, in bytes.
 #[cfg(all(test, feature = "tokio"))]
 pub(super) fn bytes<T, M>(unread_max: usize) -> usize {
-    (unread_max + 1) * size_of::<Slot<T>>() + size_of::<RingShared<T, M>>()
+    let slots = (unread_max + 1) * size_of::<Slot<T>>() + Marks::<M>::slot_bytes();
+    slots + size_of::<RingShared<T, M>>()
 }
 
 #[derive(Debug)]
@@ -72,8 +73,8 @@ pub(super) struct RingShared<T, M> {
     pub(super) published: Pad<ProducerState>,
     /// Stored by the consumer at every take.
     pub(super) consumed: Pad<ConsumerState>,
-    /// The marks with their positions, in order. The consumer locks them only if there is one.
-    marks: Mutex<VecDeque<(u64, M)>>,
+    /// The producer adds marks, the consumer takes them.
+    pub(super) marks: Marks<M>,
 }
 
 #[derive(Debug)]
@@ -83,8 +84,6 @@ pub(super) struct ProducerState {
     /// Notifications received, lost ones included. The producer stores it (Release) after `tail`; the consumer loads
     /// it (Acquire) before `tail`. So all items below `seen` are below `tail`.
     pub(super) seen: AtomicU64,
-    /// The position of the first unread mark, or `u64::MAX`. Stored while `marks` is locked.
-    pub(super) mark_at: AtomicU64,
     pub(super) closed: AtomicBool,
     /// The waker of the consumer, which the producer wakes at every publish.
     pub(super) consumer_waker: WakeCell,
@@ -115,7 +114,6 @@ impl<T, M> RingShared<T, M> {
             published: Pad::new(ProducerState {
                 tail: AtomicU64::new(0),
                 seen: AtomicU64::new(0),
-                mark_at: AtomicU64::new(u64::MAX),
                 closed: AtomicBool::new(false),
                 consumer_waker: WakeCell::new(),
             }),
@@ -127,13 +125,8 @@ impl<T, M> RingShared<T, M> {
                 is_dropped: AtomicBool::new(false),
                 producer_waker: WakeCell::new(),
             }),
-            marks: Mutex::new(VecDeque::new()),
+            marks: Marks::new(),
         }
-    }
-
-    /// Locks the marks. Only the `merge` function of a caller can panic while they are locked.
-    pub(super) fn marks(&self) -> MutexGuard<'_, VecDeque<(u64, M)>> {
-        self.marks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn slots(&self) -> usize {

@@ -4,15 +4,15 @@
 pub(super) use super::loom::lock::{TryMutex, TryMutexGuard};
 #[cfg(all(test, loom))]
 pub(super) use loom::sync::{
-    Arc, Mutex, MutexGuard,
+    Arc,
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 #[cfg(not(all(test, loom)))]
 pub(super) use std::sync::{
-    Arc, Mutex, MutexGuard,
+    Arc,
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
-// A mutex that is tried, and never waited for.
+// A mutex that is tried, and never waited for: that of the models has no `lock`.
 #[cfg(not(all(test, loom)))]
 pub(super) use std::sync::{Mutex as TryMutex, MutexGuard as TryMutexGuard};
 

@@ -298,6 +298,33 @@ fn marks_work_after_a_panic_in_merge() {
     assert_eq!(consumer.try_take(), Taken::Mark(2));
 }
 
+/// One thread makes marks, merges them into unread ones, and absorbs them if too many are unread. The other takes them.
+#[test]
+fn two_threads_lose_no_mark_and_none_counts_twice() {
+    let (mut producer, mut consumer) = channel::<u8, u64>(1);
+    let total = 300_000;
+    let writer = std::thread::spawn(move || {
+        for n in 0..total {
+            producer.mark(1, |last, more| *last += more);
+            // Mostly the consumer is awake, and takes each mark while the next is merged into it.
+            if n % 7 == 0 {
+                producer.skip(1);
+                producer.publish();
+            }
+        }
+    });
+    let mut marks = 0;
+    loop {
+        match consumer.try_take() {
+            Taken::Mark(merged) => marks += merged,
+            Taken::Closed => break,
+            _ => {}
+        }
+    }
+    writer.join().unwrap();
+    assert_eq!(marks, total);
+}
+
 /// The loss is reported at its position, and the items of the newest round follow.
 #[test]
 fn a_consumer_that_is_rounds_behind_finds_the_newest_round() {
