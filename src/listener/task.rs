@@ -228,8 +228,16 @@ impl<E: Environment> ListenerTask<E> {
             if let (Some(link), Some(out)) = (self.links.get(id), self.supervisor.transmit(id)) {
                 link.poll_write(cx, &mut self.environment, out);
             }
+            if let Some(until) = self.supervisor.read_until(id) {
+                if self.links.poll_delay(cx, &mut self.environment, id, until).is_pending() {
+                    continue;
+                }
+                self.supervisor.handle_read_due(self.environment.now(), id);
+            }
             match self.links.poll_read(cx, &mut self.environment, id) {
                 Poll::Ready(Ok(bytes)) => {
+                    let is_short = self.links.can_wait(&self.environment, id);
+                    self.supervisor.handle_read(self.environment.now(), id, bytes, is_short);
                     Counters::add(&self.shared.counters.reads, 1);
                     Counters::add(&self.shared.counters.bytes_read, bytes as u64);
                     self.handle_bytes(id);

@@ -9,7 +9,7 @@ use super::heartbeat_query::HeartbeatQuery;
 use super::self_notification::SelfNotification;
 use super::{LinkEvent, LinkId};
 use crate::error::Error;
-use crate::proto::session::{self, Session};
+use crate::proto::session::{self, ReadDelay, Session};
 use crate::proto::wire::Run;
 
 #[derive(Debug)]
@@ -46,6 +46,8 @@ pub(super) struct ListenerLink {
     /// user's notifications. Without it the rest would be scanned again after each notification that the consumer takes,
     /// in quadratic time.
     pub(super) measured: Run,
+    /// Decides whether the next read waits.
+    pub(super) read_delay: ReadDelay,
     /// The end of the link, if it came during a stall. It is handled after what was read before.
     pub(super) end: Option<LinkEvent>,
 }
@@ -71,7 +73,12 @@ pub(super) enum LinkStage {
 }
 
 impl ListenerLink {
-    pub(super) fn opening(now: Instant, id: LinkId, deadline: Instant) -> Self {
+    pub(super) fn opening(
+        now: Instant,
+        id: LinkId,
+        deadline: Instant,
+        read_delay: Duration,
+    ) -> Self {
         Self {
             id,
             epoch: 0,
@@ -89,6 +96,7 @@ impl ListenerLink {
             undone: Vec::new(),
             live_since: None,
             measured: Run::default(),
+            read_delay: ReadDelay::new(read_delay),
             end: None,
         }
     }

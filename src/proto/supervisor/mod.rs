@@ -42,6 +42,7 @@ mod link;
 mod nonces;
 mod outage;
 mod policy;
+mod reading;
 mod reconnect;
 mod rejected;
 mod restore;
@@ -333,7 +334,7 @@ impl Supervisor {
         let id = LinkId(self.links);
         let deadline = now.checked_add(self.policy.connect_timeout).unwrap_or(now);
         self.actions.push_back(Action::Open { link: id });
-        ListenerLink::opening(now, id, deadline)
+        ListenerLink::opening(now, id, deadline, self.policy.read_delay)
     }
 
     fn resume(&mut self, now: Instant) {

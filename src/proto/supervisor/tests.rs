@@ -30,7 +30,7 @@ use self::driver::{TestDriver, looked_at_in_a_run_without_room};
 use self::words::*;
 use super::*;
 use crate::proto::auth::{AuthPolicy, Credentials, Password, ScramNonce};
-use crate::proto::session::Login;
+use crate::proto::session::{Login, READ_DELAY_MAX};
 use crate::proto::wire::ProtocolVersion;
 
 /// No heartbeats.
@@ -45,6 +45,7 @@ fn policy() -> Policy {
         reconnect: None,
         heartbeat: HEARTBEAT,
         max_lifetime: None,
+        read_delay: READ_DELAY_MAX,
         hook: None,
     }
 }
