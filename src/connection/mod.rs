@@ -17,7 +17,7 @@ use crate::net::{
 };
 use crate::notification::{Batch, Loss, ReceiveInfo};
 use crate::proto::auth::AuthMethod;
-use crate::proto::session::{Answer, CommandId, Rows, SessionEvent};
+use crate::proto::session::{Answer, CommandId, READ_DELAY_MAX, Rows, SessionEvent};
 use crate::proto::wire::TransactionStatus;
 
 /// Capacity of the receive buffer, in bytes. Under load one read fills it.
@@ -117,6 +117,7 @@ impl Connection {
 
     fn new(mut established: Established) -> Self {
         established.driver.set_input_bytes(INPUT_BYTES);
+        established.driver.set_read_delay(READ_DELAY_MAX);
         let driver = &established.driver;
         Self {
             stamp: ReceiveInfo { received_at: driver.received_at, epoch: EPOCH },
@@ -339,6 +340,20 @@ impl Connection {
     /// Dropping the future closes the socket.
     pub async fn close(self) {
         self.established.driver.close().await;
+    }
+
+    /// Sets the longest delay of a read while notifications arrive densely, by default a millisecond. `Duration::ZERO` turns it
+    /// off. It is the same as [`ListenerBuilder::read_delay`](crate::ListenerBuilder::read_delay). No read is delayed while a
+    /// command waits for its answer.
+    pub fn set_read_delay(&mut self, limit: Duration) {
+        self.established.driver.set_read_delay(net::whole_ticks(limit));
+    }
+
+    /// Returns the number of reads that were delayed because notifications arrived densely: see
+    /// [`set_read_delay`](Self::set_read_delay).
+    #[must_use]
+    pub fn reads_delayed(&self) -> u64 {
+        self.established.driver.reads_delayed
     }
 
     /// Returns the process id of the server process: the [`process_id`](crate::Notification::process_id) of

@@ -63,6 +63,18 @@ pub(crate) trait Environment: Unpin {
         input: &mut BytesMut,
     ) -> Poll<Result<usize, Error>>;
 
+    /// See [`Pipe::can_wait`].
+    fn can_wait(&self, socket: &Self::Socket) -> bool;
+
+    /// Waits before the next read, at most until `until`. A coarse timer ends the delay earlier.
+    fn poll_delay(
+        &mut self,
+        cx: &mut Context<'_>,
+        socket: &mut Self::Socket,
+        timer: &mut Self::Timer,
+        until: Instant,
+    ) -> Poll<()>;
+
     /// See [`Pipe::poll_write`].
     fn poll_write(
         &mut self,
@@ -173,6 +185,24 @@ impl Environment for TokioEnvironment {
         input: &mut BytesMut,
     ) -> Poll<Result<usize, Error>> {
         socket.pipe.poll_read(cx, input)
+    }
+
+    fn can_wait(&self, socket: &Socket) -> bool {
+        socket.pipe.can_wait()
+    }
+
+    fn poll_delay(
+        &mut self,
+        cx: &mut Context<'_>,
+        socket: &mut Socket,
+        timer: &mut Timer,
+        until: Instant,
+    ) -> Poll<()> {
+        if timer.poll_tick(cx, until) {
+            return Poll::Ready(());
+        }
+        socket.pipe.suspend();
+        Poll::Pending
     }
 
     fn poll_write(

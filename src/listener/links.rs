@@ -1,7 +1,7 @@
 //! [`Links`]: the connections of a listener's task, and which of them delivers notifications.
 
 use std::task::{Context, Poll};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use bytes::BytesMut;
 
@@ -125,6 +125,28 @@ impl<E: Environment> Links<E> {
         read
     }
 
+    /// Returns true if the last read has taken everything that had arrived, and the next one can be delayed.
+    pub(super) fn can_wait(&self, environment: &E, id: LinkId) -> bool {
+        let link = self.open.iter().find(|link| link.id == id);
+        link.is_some_and(|link| environment.can_wait(&link.socket))
+    }
+
+    /// Waits before the next read of a link. Ready at once if something is still to be written.
+    pub(super) fn poll_delay(
+        &mut self,
+        cx: &mut Context<'_>,
+        environment: &mut E,
+        id: LinkId,
+        until: Instant,
+    ) -> Poll<()> {
+        match self.get(id).filter(|link| link.is_written) {
+            Some(link) => {
+                environment.poll_delay(cx, &mut link.socket, &mut link.delay_timer, until)
+            }
+            None => Poll::Ready(()),
+        }
+    }
+
     /// Waits for room in the queue during a stall.
     pub(super) fn poll_room(&mut self, cx: &mut Context<'_>, sink: &mut E::Sink) -> Poll<()> {
         let is_stalled = |link: &OpenLink<E>| self.delivered == Some(link.id) && !link.reading;
@@ -144,6 +166,9 @@ pub(super) struct OpenLink<E: Environment> {
     /// The time of the last read.
     pub(super) received_at: SystemTime,
     pub(super) reading: bool,
+    /// Nothing is left to be written.
+    is_written: bool,
+    delay_timer: E::Timer,
     /// The sending direction is shut down when everything is written.
     closing: bool,
     shut: bool,
@@ -157,7 +182,17 @@ impl<E: Environment> OpenLink<E> {
         rest: BytesMut,
         received_at: SystemTime,
     ) -> Self {
-        Self { id, socket, rest, received_at, reading: true, closing: false, shut: false }
+        Self {
+            id,
+            socket,
+            rest,
+            received_at,
+            reading: true,
+            is_written: true,
+            delay_timer: E::Timer::default(),
+            closing: false,
+            shut: false,
+        }
     }
 
     /// Begins to close: the rest is written, the sending direction is shut down, and the socket is read to its end.
@@ -173,8 +208,8 @@ impl<E: Environment> OpenLink<E> {
         environment: &mut E,
         out: &mut BytesMut,
     ) {
-        let is_written = environment.poll_write(cx, &mut self.socket, out).is_ready();
-        if is_written && self.closing && !self.shut {
+        self.is_written = environment.poll_write(cx, &mut self.socket, out).is_ready();
+        if self.is_written && self.closing && !self.shut {
             self.shut = environment.poll_shutdown(cx, &mut self.socket).is_ready();
         }
     }

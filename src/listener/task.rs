@@ -226,9 +226,17 @@ impl<E: Environment> ListenerTask<E> {
             if let (Some(link), Some(out)) = (self.links.get(id), self.supervisor.transmit(id)) {
                 link.poll_write(cx, &mut self.environment, out);
             }
+            if let Some(until) = self.supervisor.read_until(id) {
+                if self.links.poll_delay(cx, &mut self.environment, id, until).is_pending() {
+                    continue;
+                }
+                self.input().handle_read_due(id);
+            }
             let sink = self.supervisor.sink();
             match self.links.poll_read(cx, &mut self.environment, sink, id) {
                 Poll::Ready(Ok(bytes)) => {
+                    let is_short = self.links.can_wait(&self.environment, id);
+                    self.input().handle_read(id, bytes, is_short);
                     Counters::add(&self.shared.counters.reads, 1);
                     Counters::add(&self.shared.counters.bytes_read, bytes as u64);
                     self.handle_bytes(id);

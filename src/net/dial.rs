@@ -14,6 +14,7 @@ use tokio::net::{TcpStream, lookup_host};
 #[cfg(unix)]
 use super::peer;
 use super::stream::Stream;
+use super::tcp::TcpSocket;
 use crate::config::Config;
 #[cfg(unix)]
 use crate::config::hosts::SOCKET_DIRECTORY;
@@ -111,9 +112,10 @@ impl Address {
     /// Opens a socket. The result has the kind of connection, which decides whether a password may be sent in clear.
     pub(super) async fn dial(&self, config: &Config) -> Result<Dialled, Error> {
         let opened = match self {
-            Self::Tcp(address) => open_tcp(config, *address)
-                .await
-                .map(|stream| Dialled { stream: Stream::Tcp(stream), channel: Channel::Clear }),
+            Self::Tcp(address) => open_tcp(config, *address).await.map(|stream| Dialled {
+                stream: Stream::Tcp(TcpSocket::new(stream)),
+                channel: Channel::Clear,
+            }),
             #[cfg(unix)]
             Self::Unix { directory, port } => {
                 let path = socket_path(directory, *port);
@@ -201,12 +203,13 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let config: Config = format!("host=127.0.0.1 {text}").parse().unwrap();
         let address = Address::Tcp(listener.local_addr().unwrap());
-        let Ok(Dialled { stream: Stream::Tcp(stream), channel: Channel::Clear }) =
+        let Ok(Dialled { stream: Stream::Tcp(mut socket), channel: Channel::Clear }) =
             address.dial(&config).await
         else {
             panic!("no socket")
         };
-        let socket = SockRef::from(&stream);
+        let stream = socket.stream().unwrap();
+        let socket = SockRef::from(&*stream);
         let keepalive = socket.keepalive().unwrap().then(|| {
             [
                 socket.tcp_keepalive_time().unwrap().as_secs(),

@@ -3,7 +3,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::{Context, Poll, ready};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::{Buf, BytesMut};
 use tokio::task::yield_now;
@@ -11,7 +11,7 @@ use tokio::task::yield_now;
 use super::{Pipe, Timer, now};
 use crate::error::{Error, ErrorKind};
 use crate::proto::session::{
-    Answer, CommandId, Progress, STARTUP_BYTES_MAX, Session, SessionEvent,
+    Answer, CommandId, Progress, ReadDelay, STARTUP_BYTES_MAX, Session, SessionEvent,
 };
 use crate::proto::wire::{self, RawNotification, Run, buffer};
 
@@ -22,7 +22,7 @@ const READ_BYTES_MIN: usize = 16 * 1024;
 const INPUT_BYTES: usize = 4 * READ_BYTES_MIN;
 
 /// The timeout for the server to close the connection after Terminate.
-const CLOSE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(1);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The largest answer to a query of this crate, in bytes.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
@@ -84,6 +84,11 @@ pub(crate) struct Driver {
     early: BytesMut,
     pipe: Pipe,
     timer: Timer,
+    /// Decides whether a read waits. By default none does.
+    read_delay: ReadDelay,
+    delay_timer: Timer,
+    /// The number of reads that have waited.
+    pub(crate) reads_delayed: u64,
 }
 
 impl Driver {
@@ -97,6 +102,9 @@ impl Driver {
             early: BytesMut::new(),
             pipe,
             timer: Timer::default(),
+            read_delay: ReadDelay::new(Duration::ZERO),
+            delay_timer: Timer::default(),
+            reads_delayed: 0,
         }
     }
 
@@ -105,6 +113,11 @@ impl Driver {
         let mut input = BytesMut::with_capacity(bytes);
         input.extend_from_slice(&self.input);
         (self.input, self.input_bytes) = (input, bytes);
+    }
+
+    /// Sets the longest delay of a read while data arrives densely.
+    pub(crate) fn set_read_delay(&mut self, limit: Duration) {
+        self.read_delay = ReadDelay::new(limit);
     }
 
     /// Drives the session until the server has accepted the login and is ready.
@@ -233,13 +246,17 @@ impl Driver {
     /// Writes the output of the session, and reads once. Checks the deadline of the session if no bytes can be read.
     fn poll_exchange(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         // Reading does not wait until everything is written.
-        let _ = self.pipe.poll_write(cx, self.session.transmit());
+        let is_written = self.pipe.poll_write(cx, self.session.transmit()).is_ready();
+        if is_written && self.poll_delay(cx).is_pending() {
+            return Poll::Pending;
+        }
         buffer::shrink(&mut self.input, self.input_bytes);
         self.input.reserve(READ_BYTES_MIN);
         Poll::Ready(match self.pipe.poll_read(cx, &mut self.input) {
             Poll::Ready(Ok(0)) => Err(self.session.handle_eof(!self.input.is_empty())),
-            Poll::Ready(Ok(_)) => {
+            Poll::Ready(Ok(bytes)) => {
                 self.received_at = SystemTime::now();
+                self.read_delay.handle_read(now(), bytes, self.pipe.can_wait());
                 Ok(())
             }
             Poll::Ready(Err(error)) => Err(self.session.fail(error)),
@@ -250,6 +267,20 @@ impl Driver {
             }
             Poll::Pending => return Poll::Pending,
         })
+    }
+
+    /// Waits before the next read, if data arrives densely and nothing waits for an answer.
+    fn poll_delay(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(until) = self.read_delay.until().filter(|_| self.session.is_idle()) else {
+            return Poll::Ready(());
+        };
+        if !self.delay_timer.poll_tick(cx, until) {
+            self.pipe.suspend();
+            return Poll::Pending;
+        }
+        self.read_delay.handle_due(now());
+        self.reads_delayed = self.reads_delayed.saturating_add(1);
+        Poll::Ready(())
     }
 
     /// Ends the session: sends Terminate, shuts down the sending direction, and reads what the server still sends, so

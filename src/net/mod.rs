@@ -15,6 +15,7 @@ mod pooler;
 mod provider_thread;
 mod runtime;
 mod stream;
+mod tcp;
 #[cfg(all(test, unix))]
 mod tests;
 #[cfg(feature = "tls")]
@@ -27,7 +28,7 @@ pub(crate) use establish::{
 };
 pub(crate) use pipe::Pipe;
 pub(crate) use provider_thread::with_provider_thread;
-pub(crate) use runtime::{Timer, check_runtime, now};
+pub(crate) use runtime::{Timer, check_runtime, now, whole_ticks};
 
 use crate::error::{Error, ErrorKind};
 

@@ -18,13 +18,15 @@ pub(crate) struct Pipe {
     failed: Option<Error>,
     /// The number of bytes that the stream has accepted.
     written: u64,
+    /// The last read did not fill its buffer.
+    is_short: bool,
     /// The output may contain a password: it is overwritten after the write.
     is_login: bool,
 }
 
 impl Pipe {
     pub(crate) fn new(stream: Stream) -> Self {
-        Self { stream, failed: None, written: 0, is_login: true }
+        Self { stream, failed: None, written: 0, is_short: false, is_login: true }
     }
 
     /// Records the end of the login: later output contains no password.
@@ -74,12 +76,23 @@ impl Pipe {
         input: &mut BytesMut,
     ) -> Poll<Result<usize, Error>> {
         let read = ready!(self.stream.poll_read(cx, input));
+        self.is_short = input.len() < input.capacity();
         Poll::Ready(match (read, &self.failed) {
             (Ok(bytes @ 1..), _) => Ok(bytes),
             (_, Some(failed)) => Err(failed.clone()),
             (Ok(_), None) => Ok(0),
             (Err(error), None) => Err(broken("read", &error)),
         })
+    }
+
+    /// Returns true if the last read has taken everything that had arrived, and the next one can be delayed.
+    pub(crate) fn can_wait(&self) -> bool {
+        self.is_short && self.failed.is_none() && self.stream.can_wait()
+    }
+
+    /// Stops watching the socket until it is read or written.
+    pub(crate) fn suspend(&mut self) {
+        self.stream.suspend();
     }
 
     /// Ends the sending direction.

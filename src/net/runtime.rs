@@ -5,7 +5,10 @@ use std::pin::Pin;
 use std::task::Context;
 use std::time::{Duration, Instant};
 
+use tokio::runtime::{Handle, Id};
 use tokio::time::Sleep;
+
+use crate::proto::session::READ_DELAY_MAX;
 
 /// Panics with tokio's own message if there is no current runtime, or if it has no timers or no I/O: in the call
 /// of the user, and not later in a task of this crate. Tokio has no other way to check.
@@ -28,11 +31,18 @@ pub(crate) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
+/// Returns the longest delay of reads for a limit of the user: a tick of the timer, or zero if the limit is shorter.
+pub(crate) fn whole_ticks(limit: Duration) -> Duration {
+    if limit < READ_DELAY_MAX { Duration::ZERO } else { READ_DELAY_MAX }
+}
+
 /// A timer for a deadline that can change. It allocates once.
 #[derive(Debug, Default)]
 pub(crate) struct Timer {
     sleep: Option<Pin<Box<Sleep>>>,
     set: Option<Instant>,
+    /// The runtime of `sleep`, if it was checked.
+    runtime: Option<Id>,
 }
 
 impl Timer {
@@ -52,5 +62,33 @@ impl Timer {
             self.set = Some(deadline);
         }
         sleep.as_mut().poll(cx).is_ready()
+    }
+
+    /// Returns whether a delay until `until` is over. If not, the task is woken when it is.
+    ///
+    /// The runtime's timer rounds up to whole milliseconds. A delay of a millisecond would therefore take up to two. So it ends
+    /// with the next tick of that timer, up to a millisecond before `until`. Outside a runtime it is over at once.
+    pub(crate) fn poll_tick(&mut self, cx: &mut Context<'_>, until: Instant) -> bool {
+        let runtime = Handle::try_current().ok().map(|runtime| runtime.id());
+        if self.runtime != runtime {
+            // A timer of another runtime, which may have ended.
+            *self = Self { runtime, ..Self::default() };
+        }
+        let now = now();
+        if until <= now || runtime.is_none() {
+            self.set = None;
+            return true;
+        }
+        let next = tokio::time::Instant::from_std(now + Duration::from_nanos(1));
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(next)));
+        if self.set != Some(until) {
+            sleep.as_mut().reset(next);
+            self.set = Some(until);
+        }
+        let is_over = sleep.as_mut().poll(cx).is_ready();
+        if is_over {
+            self.set = None;
+        }
+        is_over
     }
 }

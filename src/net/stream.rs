@@ -7,17 +7,17 @@ use std::task::{Context, Poll};
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWrite};
-use tokio::net::TcpStream;
 #[cfg(unix)]
 use tokio::net::UnixStream;
 
+use super::tcp::TcpSocket;
 #[cfg(feature = "tls")]
 use super::tls::TlsStream;
 
 /// A connected socket.
 #[derive(Debug)]
 pub(crate) enum Stream {
-    Tcp(TcpStream),
+    Tcp(TcpSocket),
     #[cfg(unix)]
     Unix(UnixStream),
     #[cfg(feature = "tls")]
@@ -38,6 +38,29 @@ impl Stream {
             Self::Unix(stream) => pin!(stream.read_buf(input)).poll(cx),
             #[cfg(feature = "tls")]
             Self::Tls(stream) => stream.poll_read(cx, input),
+        }
+    }
+
+    /// Returns true if the last read has taken everything that had arrived, and the next one can be delayed. On a Unix socket it
+    /// cannot: its buffer holds less than a server sends during a delay, so the server would have to wait.
+    pub(super) fn can_wait(&self) -> bool {
+        match self {
+            Self::Tcp(stream) => stream.can_wait(),
+            #[cfg(unix)]
+            Self::Unix(_) => false,
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => stream.socket_ref().can_wait(),
+        }
+    }
+
+    /// See [`TcpSocket::suspend`].
+    pub(super) fn suspend(&mut self) {
+        match self {
+            Self::Tcp(stream) => stream.suspend(),
+            #[cfg(unix)]
+            Self::Unix(_) => {}
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => stream.socket().suspend(),
         }
     }
 

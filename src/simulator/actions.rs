@@ -107,7 +107,10 @@ impl Simulation {
         let mut wrong = (requests > 0).then(|| format!("{requests} requests wait"));
         for (&link, &index) in &self.links {
             let connection = &self.connections[index];
-            if connection.is_readable() && connection.reader.is_none() {
+            if connection.is_readable()
+                && connection.reader.is_none()
+                && connection.waits_until.is_none()
+            {
                 wrong = Some(format!("connection {index} has something to read"));
             }
             if supervisor.transmit(link).is_some_and(|out| !out.is_empty())
@@ -115,6 +118,9 @@ impl Simulation {
             {
                 wrong = Some(format!("connection {index} has something to write"));
             }
+        }
+        if let Some(why) = self.wrong_delay() {
+            wrong = Some(why);
         }
         let due = supervisor.poll_timeout().map(|due| self.clock.micros(due));
         let set = self.alarms.first().and_then(|set| set.at);

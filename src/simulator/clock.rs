@@ -26,6 +26,8 @@ pub(super) enum SimulatorEvent {
     Commit,
     /// One of many commits in a short time.
     Burst,
+    /// One of the writes of a dense flow.
+    Dense(u32),
     /// Something breaks.
     Chaos,
     /// A proxy begins a transaction, or ends a session with an error.

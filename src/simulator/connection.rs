@@ -94,6 +94,10 @@ pub(super) struct SimulatedConnection {
     pub(super) input: BytesMut,
     /// Bytes that have arrived and were not read.
     pub(super) socket: BytesMut,
+    /// The time at which the first of them arrived.
+    pub(super) unread_at: Micros,
+    /// The end of the delay of the next read.
+    pub(super) waits_until: Option<Micros>,
     /// The end of the stream, after these bytes.
     pub(super) end: Option<Packet>,
     /// Wakers of the reader and of the writer.
@@ -166,6 +170,8 @@ impl SimulatedConnection {
             stage: Stage::Connecting,
             input: BytesMut::new(),
             socket: BytesMut::new(),
+            unread_at: 0,
+            waits_until: None,
             end: None,
             reader: None,
             writer: None,

@@ -128,6 +128,7 @@ impl Simulation {
             (stats.attempts, self.connections.len() as u64),
             (stats.handovers, self.handovers.into()),
             (stats.hooks, self.hook.asked),
+            (stats.reads_delayed, self.delayed),
         ];
         if counted.iter().any(|(shown, known)| shown != known) {
             self.fail(format!("the statistics are wrong: {stats:?}, and not {counted:?}"));

@@ -110,6 +110,25 @@ impl Environment for &mut Simulation {
         self.read(cx, socket.index, input)
     }
 
+    fn can_wait(&self, socket: &ClientSocket) -> bool {
+        self.connections[socket.index].socket.is_empty()
+    }
+
+    fn poll_delay(
+        &mut self,
+        cx: &mut Context<'_>,
+        socket: &mut ClientSocket,
+        timer: &mut Alarm,
+        until: Instant,
+    ) -> Poll<()> {
+        if self.poll_alarm(cx, timer, Some(until)) {
+            self.delayed += 1;
+            return Poll::Ready(());
+        }
+        self.delay_read(socket.index, until);
+        Poll::Pending
+    }
+
     fn poll_write(
         &mut self,
         cx: &mut Context<'_>,

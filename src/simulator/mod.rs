@@ -22,6 +22,7 @@ mod connection;
 mod consumer;
 mod coverage;
 mod deliveries;
+mod dense;
 mod ending;
 mod environment;
 mod hook;
@@ -144,6 +145,8 @@ struct Simulation {
     epochs: u32,
     lost_sessions: u32,
     reported_sessions: u32,
+    /// The number of reads that were delayed.
+    delayed: u64,
     /// The highest number of notifications that were in the queue at one time.
     most_unread: u64,
     handovers: u32,
@@ -256,6 +259,7 @@ impl Simulation {
             epochs: 0,
             lost_sessions: 0,
             reported_sessions: 0,
+            delayed: 0,
             most_unread: 0,
             gaps_at: Vec::new(),
             final_checks_left: 3,
@@ -288,6 +292,10 @@ impl Simulation {
         if self.plan.begins || self.plan.ends_with_error {
             let first = self.proxy.range(0, 6 * SECOND);
             self.clock.at(first, SimulatorEvent::Proxy, &mut self.random);
+        }
+        if self.plan.is_dense {
+            let first = self.proxy.range(0, self.plan.calm);
+            self.clock.at(first, SimulatorEvent::Dense(0), &mut self.random);
         }
         self.clock.at(self.plan.calm, SimulatorEvent::Calm, &mut self.random);
         if let Some(at) = self.plan.drops_at {
@@ -380,6 +388,7 @@ impl Simulation {
             SimulatorEvent::ToClient(index) => self.arrive_at_client(index),
             SimulatorEvent::Commit => self.commit_something(),
             SimulatorEvent::Burst => self.burst(),
+            SimulatorEvent::Dense(number) => self.write_densely(number),
             SimulatorEvent::FailDuringHandover => self.fail_during_handover(),
             SimulatorEvent::ExtraCommand => self.act_as_user(),
             SimulatorEvent::Chaos => self.chaos(),

@@ -88,7 +88,12 @@ impl Simulation {
         let connection = &mut self.connections[index];
         match connection.to_client.packets.pop_front() {
             _ if connection.is_closed() => {}
-            Some(Packet::Bytes(bytes)) => connection.socket.extend_from_slice(&bytes),
+            Some(Packet::Bytes(bytes)) => {
+                if connection.socket.is_empty() {
+                    connection.unread_at = self.clock.now();
+                }
+                connection.socket.extend_from_slice(&bytes);
+            }
             Some(Packet::Fin) => connection.end = Some(Packet::Fin),
             Some(Packet::Rst) => {
                 connection.socket.clear();

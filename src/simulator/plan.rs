@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::chaos::ONE_WAY_TIMEOUT;
 use super::clock::{MILLI, Micros, SECOND};
 use super::random::SimulatorRandom;
+use crate::proto::session::READ_DELAY_MAX;
 use crate::proto::supervisor::{Heartbeat, HookPolicy, Overflow, Policy, Reconnect};
 
 #[derive(Debug, Clone)]
@@ -50,6 +51,8 @@ pub(super) struct Plan {
     pub(super) naps: bool,
     /// The delay of every timer.
     pub(super) lateness: Micros,
+    /// Sometimes the writers write so much that reads are delayed.
+    pub(super) is_dense: bool,
     /// A proxy listens in place of its clients: the server cannot name the channels of a session.
     pub(super) is_proxied: bool,
     /// A proxy begins transactions.
@@ -64,6 +67,7 @@ impl Plan {
         let mut apart = random.apart();
         let is_proxied = apart.chance(20);
         let (begins, ends_with_error) = (apart.chance(10), apart.chance(10));
+        let is_dense = apart.chance(10);
         let channels = match random.below(20) {
             0 => random.range(65, 300),
             1..4 => random.range(8, 40),
@@ -78,7 +82,7 @@ impl Plan {
             }
         };
         let often = |random: &mut SimulatorRandom, from: Micros, to: Micros| random.range(from, to);
-        Self {
+        let plan = Self {
             servers: random.pick(&[1, 1, 2, 3]),
             channels: usize::try_from(channels).unwrap(),
             initial: random.index(usize::try_from(channels).unwrap() + 1),
@@ -109,10 +113,14 @@ impl Plan {
             laziness: random.pick(&[10, MILLI, 50 * MILLI, 500 * MILLI]),
             naps: random.chance(30),
             lateness: 0,
+            is_dense,
             is_proxied,
             begins,
             ends_with_error,
-        }
+        };
+        // In a slow network the packets of a dense flow would arrive together.
+        let delay = if is_dense { MILLI / 10 } else { plan.delay };
+        Self { delay, ..plan }
     }
 
     /// Returns a plan without random failures and commands.
@@ -146,6 +154,7 @@ impl Plan {
             laziness: MILLI,
             naps: false,
             lateness: 0,
+            is_dense: false,
             is_proxied: false,
             begins: false,
             ends_with_error: false,
@@ -183,6 +192,7 @@ impl Plan {
                 timeout: Duration::from_micros(self.deadline),
             },
             max_lifetime: self.lifetime.map(Duration::from_micros),
+            read_delay: READ_DELAY_MAX,
             hook: self.has_hook.then_some(HookPolicy {
                 timeout: Duration::from_micros(self.hook_timeout),
                 failures_max: self.hook_failures_max,

@@ -141,6 +141,7 @@ impl Simulation {
             self.fail(format!("connection {index} is read during a stall"));
             return Poll::Pending;
         }
+        connection.waits_until = None;
         if !connection.socket.is_empty() {
             let room = input.capacity() - input.len();
             let bytes = connection.socket.split_to(room.min(connection.socket.len()));

@@ -55,6 +55,7 @@ struct SeedSums {
     lagged: u64,
     lost: u64,
     handovers: u64,
+    delayed: u64,
     spread: Vec<f64>,
     /// The failures, by their text without numbers: the number of runs, the first seed, and its text.
     failures: BTreeMap<String, (u64, u64, String)>,
@@ -69,6 +70,7 @@ impl SeedSums {
         self.lagged += simulation.consumer.lagged;
         self.lost += u64::from(simulation.lost_sessions);
         self.handovers += u64::from(simulation.handovers);
+        self.delayed += simulation.delayed;
         self.spread.extend(&simulation.backoff.spread);
     }
 
@@ -88,6 +90,7 @@ impl SeedSums {
         assert!(self.delivered > 10 * self.runs, "too little was delivered: {self}");
         assert!(self.lagged > self.runs && self.lost > self.runs, "too little was lost: {self}");
         assert!(self.handovers > self.runs / 10, "too few handovers succeeded: {self}");
+        assert!(self.delayed > self.runs / 20, "too few reads were delayed: {self}");
         let mean = self.spread.iter().sum::<f64>() / self.spread.len() as f64;
         assert!((0.4..0.6).contains(&mean), "delays are not random: {mean} on average");
     }
@@ -95,11 +98,11 @@ impl SeedSums {
 
 impl fmt::Display for SeedSums {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { events, commits, delivered, lagged, lost, handovers, .. } = self;
+        let Self { events, commits, delivered, lagged, lost, handovers, delayed, .. } = self;
         write!(
             f,
             "{events} events, {commits} commits, {delivered} delivered, {lagged} lagged, \
-             {lost} sessions lost, {handovers} handovers"
+             {lost} sessions lost, {handovers} handovers, {delayed} reads delayed"
         )?;
         for (count, _, words) in self.failures.values() {
             write!(f, "\n{count} times, first with {words}")?;

@@ -52,13 +52,18 @@ impl Simulation {
 
     /// Commits `count` notifications on a channel and its neighbours.
     fn commit(&mut self, first: usize, count: u64) {
+        let channels = self.channels.0.len();
+        self.commit_on((0..count).map(|n| (first + usize::try_from(n / 3).unwrap()) % channels));
+    }
+
+    /// Commits a notification on each of these channels, in one transaction.
+    pub(super) fn commit_on(&mut self, channels: impl IntoIterator<Item = usize>) {
         let server = self.primary;
         if self.servers[server].status != Status::Up {
             return;
         }
         let now = self.clock.now();
-        for n in 0..count {
-            let id = (first + usize::try_from(n / 3).unwrap()) % self.channels.0.len();
+        for id in channels {
             let channel = &self.channels.0[id];
             let process_id = self.servers[server].next_process_id();
             let is_expected = channel.is_confirmed && self.done.is_none() && !self.is_closing;

@@ -46,7 +46,6 @@ use std::sync::Arc;
 use rustls::ClientConnection;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 
 pub(crate) use ask::{Answer, ask};
 pub(crate) use config::Tls;
@@ -59,6 +58,8 @@ use handshake::perform;
 use handshake_info::HandshakeInfo;
 use key_limit::KeyLimit;
 
+use super::tcp::TcpSocket;
+
 /// The name of PostgreSQL's protocol in IANA's list.
 const ALPN: &[u8] = b"postgresql";
 
@@ -67,7 +68,7 @@ const DEFAULT_HOST: &str = "localhost";
 
 /// A TLS connection, and the facts about its handshake.
 #[derive(Debug)]
-pub(crate) struct Secured<S = TcpStream> {
+pub(crate) struct Secured<S = TcpSocket> {
     pub(crate) stream: TlsStream<S>,
     /// The value that SCRAM binds to: `tls-server-end-point` of the server's certificate, if it has one.
     pub(crate) end_point: Option<Vec<u8>>,
@@ -89,8 +90,12 @@ impl Tls {
     ///
     /// # Cancel safety
     /// Dropping the future drops the connection. It has no deadline of its own.
-    pub(crate) async fn connect(&self, tcp: TcpStream, server: &Server) -> Result<Secured, Error> {
-        let peer = tcp.peer_addr().map_err(|error| {
+    pub(crate) async fn connect(
+        &self,
+        mut tcp: TcpSocket,
+        server: &Server,
+    ) -> Result<Secured, Error> {
+        let peer = tcp.stream().and_then(|stream| stream.peer_addr()).map_err(|error| {
             hint::broken_io("the connection broke before the TLS handshake", error)
         })?;
         self.connect_over(tcp, server, peer.ip()).await

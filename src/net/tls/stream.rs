@@ -9,7 +9,6 @@ use std::task::{Context, Poll, ready};
 use bytes::BytesMut;
 use rustls::ClientConnection;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 
 use super::fault::Fault;
 use super::handshake_info::HandshakeInfo;
@@ -18,6 +17,7 @@ use super::key_limit::KeyLimit;
 use super::received::Received;
 use super::sending::poll_send;
 use crate::error::Error;
+use crate::net::tcp::TcpSocket;
 
 /// The largest data of one record, in bytes: RFC 8446 §5.1.
 pub(super) const PLAINTEXT_BYTES_MAX: usize = 16 * 1024;
@@ -26,7 +26,7 @@ pub(super) const PLAINTEXT_BYTES_MAX: usize = 16 * 1024;
 ///
 /// The connection of rustls has the records, the keys and the alerts, and limits what a server may send. This type moves
 /// the bytes.
-pub(crate) struct TlsStream<S = TcpStream> {
+pub(crate) struct TlsStream<S = TcpSocket> {
     io: S,
     connection: ClientConnection,
     received: Received,
@@ -209,9 +209,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
         self.connection.send_close_notify();
     }
 
-    #[cfg(test)]
-    pub(super) fn socket(&mut self) -> &mut S {
+    /// Returns the socket.
+    pub(crate) fn socket(&mut self) -> &mut S {
         &mut self.io
+    }
+
+    /// Returns the socket.
+    pub(crate) fn socket_ref(&self) -> &S {
+        &self.io
     }
 }
 

@@ -41,6 +41,13 @@ impl Session {
         self.pending.len()
     }
 
+    /// Returns true if nothing waits for an answer of the server, and nothing is to be written: a read may be
+    /// [delayed](super::ReadDelay).
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.is_ready() && self.pending.is_empty() && self.transmit.is_empty()
+    }
+
     /// Returns true after the server has completed a LISTEN, even if the answer then ended with an error.
     /// A LISTEN in a function or a DO block is not noticed.
     #[must_use]

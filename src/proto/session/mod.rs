@@ -36,6 +36,7 @@ mod getters;
 mod long;
 mod negotiate;
 mod parameters;
+mod read_delay;
 mod rows;
 mod startup;
 mod stray;
@@ -67,6 +68,7 @@ pub use evidence::Evidence;
 pub use facts::SessionFacts;
 #[allow(unused_imports, reason = "only connections use it")]
 pub(crate) use facts::{FACTS_SQL, FACTS_WITHOUT_PORT_SQL};
+pub use read_delay::{READ_DELAY_MAX, ReadDelay};
 pub use rows::{Column, Row, Rows};
 pub use startup::{Login, STARTUP_BYTES_MAX, STARTUP_MESSAGES_MAX};
 pub(crate) use stray::in_doubt;

@@ -116,7 +116,7 @@ impl<S: Sink> Supervisor<S> {
         self.handover.attempt_begins();
         let link = self.common.links.new_id();
         self.common.act(Action::Open { link });
-        ListenerLink::opening(self.common.now, link, deadline)
+        ListenerLink::opening(self.common.now, link, deadline, self.read_delay)
     }
 
     /// Handles the failure of a link, by its role.

@@ -11,6 +11,8 @@ macro_rules! supervisor_counters {
             gaps = "pgbell_gaps_total";
             /// Times at which reading stopped because the queue was full.
             stalls = "pgbell_stalls_total";
+            /// Reads that were delayed because data arrived densely: see [`read_delay`](crate::ListenerBuilder::read_delay).
+            reads_delayed = "pgbell_reads_delayed_total";
             /// Sessions begun, the current one included.
             sessions = "pgbell_sessions_total";
             /// Sessions lost. Sessions that were closed or handed over do not count.

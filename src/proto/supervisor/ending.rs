@@ -48,9 +48,14 @@ impl Ending {
 
     /// Begins the end. Returns true if commands were accepted until now.
     pub(super) fn begin(&mut self) -> bool {
-        let was_accepting = !self.is_ending && !self.is_draining();
+        let was_accepting = !self.is_refusing();
         self.is_ending = true;
         was_accepting
+    }
+
+    /// Returns true if no further command is accepted.
+    pub(super) fn is_refusing(&self) -> bool {
+        self.is_ending || self.is_draining()
     }
 
     /// Begins the end with this cause, unless there is an earlier one.
@@ -111,7 +116,7 @@ impl Ending {
 
     /// Returns the answer to every further command except `Close`, if there is no use in sending it.
     pub(super) fn refusal(&self) -> Option<Error> {
-        (self.is_ending || self.is_draining()).then(|| self.unsent())
+        self.is_refusing().then(|| self.unsent())
     }
 
     /// Returns the answer to a command that was not sent.

@@ -12,7 +12,7 @@ use super::heartbeat_query::HeartbeatQuery;
 use super::purpose::CommandPurpose;
 use super::self_notification::SelfNotification;
 use crate::error::{Error, ErrorKind};
-use crate::proto::session::{self, Session};
+use crate::proto::session::{self, ReadDelay, Session};
 use crate::proto::wire::Run;
 
 #[derive(Debug)]
@@ -49,6 +49,8 @@ pub(super) struct ListenerLink {
     /// user's notifications. Without it the rest would be scanned again after each notification that the consumer takes,
     /// in quadratic time.
     pub(super) measured: Run,
+    /// Decides whether the next read waits.
+    pub(super) read_delay: ReadDelay,
     /// The end of the link, if it came during a stall. It is handled after what was read before.
     pub(super) end: Option<LinkEvent>,
 }
@@ -74,7 +76,12 @@ pub(super) enum LinkStage {
 }
 
 impl ListenerLink {
-    pub(super) fn opening(now: Instant, id: LinkId, deadline: Instant) -> Self {
+    pub(super) fn opening(
+        now: Instant,
+        id: LinkId,
+        deadline: Instant,
+        read_delay: Duration,
+    ) -> Self {
         Self {
             id,
             epoch: 0,
@@ -92,6 +99,7 @@ impl ListenerLink {
             undone: Vec::new(),
             live_since: None,
             measured: Run::default(),
+            read_delay: ReadDelay::new(read_delay),
             end: None,
         }
     }

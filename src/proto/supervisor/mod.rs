@@ -64,6 +64,7 @@ mod nonces;
 mod outages;
 mod policy;
 mod purpose;
+mod reading;
 mod rejected;
 mod restore;
 mod search;
@@ -117,6 +118,7 @@ pub struct Supervisor<S> {
     /// The number of sessions so far.
     epoch: u32,
     close_timeout: Duration,
+    read_delay: Duration,
     common: Common,
     attempts: Attempts,
     channels: Channels,
@@ -158,6 +160,7 @@ impl<S: Sink> Supervisor<S> {
             state: State::Connecting,
             epoch: 0,
             close_timeout: policy.close_timeout,
+            read_delay: policy.read_delay,
             channels: Channels::new(&mut common, policy.channels.iter().cloned()),
             common,
             attempts,

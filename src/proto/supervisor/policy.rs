@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::flow::Overflow;
 use crate::config::CONNECT_TIMEOUT_DEFAULT;
+use crate::proto::session::READ_DELAY_MAX;
 
 /// The default timeout of a clean close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -46,6 +47,9 @@ pub struct Policy {
     /// The lifetime of a session, after which a handover replaces it. It is shortened by up to a tenth at random, so that
     /// many listeners do not begin a handover at once.
     pub max_lifetime: Option<Duration>,
+    /// The longest delay of a read while data arrives densely: see [`ReadDelay`](crate::proto::session::ReadDelay). With zero no
+    /// read is delayed.
+    pub read_delay: Duration,
     /// The limits of the hook, which [`Action::RunHook`](super::Action::RunHook) runs before anything is delivered.
     /// `None`: there is no hook.
     pub hook: Option<HookPolicy>,
@@ -61,6 +65,7 @@ impl Default for Policy {
             reconnect: Some(Reconnect::default()),
             heartbeat: Heartbeat::default(),
             max_lifetime: None,
+            read_delay: READ_DELAY_MAX,
             hook: None,
         }
     }

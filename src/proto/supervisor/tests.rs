@@ -33,7 +33,7 @@ use super::*;
 use crate::error::ErrorKind;
 use crate::notification::Gap;
 use crate::proto::auth::{AuthPolicy, Credentials, Password, ScramNonce};
-use crate::proto::session::Login;
+use crate::proto::session::{Login, READ_DELAY_MAX};
 use crate::proto::wire::ProtocolVersion;
 
 /// No heartbeats.
@@ -48,6 +48,7 @@ fn policy() -> Policy {
         reconnect: None,
         heartbeat: HEARTBEAT,
         max_lifetime: None,
+        read_delay: READ_DELAY_MAX,
         hook: None,
     }
 }
