@@ -231,6 +231,8 @@ impl<E: Environment> ListenerTask<E> {
                     continue;
                 }
                 self.input().handle_read_due(id);
+                // The delay is counted even if there is nothing to read.
+                self.update_counters();
             }
             let sink = self.supervisor.sink();
             match self.links.poll_read(cx, &mut self.environment, sink, id) {
