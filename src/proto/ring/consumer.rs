@@ -281,6 +281,7 @@ impl<T, M> Drop for Consumer<T, M> {
         self.refresh();
         while self.take_item().is_some() {}
         self.shared.consumed.producer_waker.wake();
+        self.shared.published.consumer_waker.clear();
     }
 }
 

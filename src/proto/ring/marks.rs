@@ -14,7 +14,7 @@
 //! - The producer never changes a value that the consumer can take. To merge, it merges a copy, puts the result into
 //!   the other cell, and then changes the word. If the consumer has taken the last mark before that, the new mark is put
 //!   behind it instead.
-//! - If a compare-exchange fails, the other side has succeeded. The consumer has at most [`MARKS_MAX`] marks to take, so
+//! - If a compare-exchange fails, the other side has succeeded. The consumer has a limited number of marks to take, so
 //!   the producer is wait-free. The consumer repeats it only while marks are being made.
 //! - There is one slot more than unread marks. The consumer may still be in the slot of the mark that it took last.
 //!
@@ -22,7 +22,7 @@
 
 use super::sync::{AtomicU64, Ordering, TryMutex};
 
-/// The highest number of unread marks. One more is merged into the last one, so that a peer cannot fill the memory with marks. A
+/// The highest number of unread marks of a ring. One more is merged into the last one, so that a peer cannot fill the memory with marks. A
 /// mark of a listener takes up to 5 KB, because its error is shortened and all marks share the list of refused channels.
 #[cfg(not(all(test, loom)))]
 pub(super) const MARKS_MAX: usize = 64;
@@ -54,7 +54,7 @@ struct Cell<M>(TryMutex<Option<M>>);
 struct MarksWord {
     /// Marks that the consumer has taken. It is also the number of the first unread mark.
     taken: u64,
-    /// Unread marks: up to [`MARKS_MAX`].
+    /// Unread marks: up to [`MARKS_MAX`], below 128.
     unread: u64,
     /// The cell that has the value of the last unread mark.
     cell: bool,
@@ -88,18 +88,24 @@ impl<M> Cell<M> {
 }
 
 impl<M> Marks<M> {
-    pub(super) fn new() -> Self {
+    /// At most `max` marks may be unread.
+    pub(super) fn new(max: usize) -> Self {
         let slot = |_| MarkSlot {
             position: AtomicU64::new(0),
             cells: [Cell(TryMutex::new(None)), Cell(TryMutex::new(None))],
         };
-        Self { word: AtomicU64::new(0), slots: (0..=MARKS_MAX).map(slot).collect() }
+        Self { word: AtomicU64::new(0), slots: (0..=max).map(slot).collect() }
     }
 
     /// Returns the memory of the slots, in bytes.
     #[cfg(all(test, feature = "tokio"))]
     pub(super) fn slot_bytes() -> usize {
         (MARKS_MAX + 1) * size_of::<MarkSlot<M>>()
+    }
+
+    /// Returns the highest number of unread marks.
+    fn max(&self) -> u64 {
+        (self.slots.len() as u64).saturating_sub(1)
     }
 
     fn slot(&self, number: u64) -> Option<&MarkSlot<M>> {
@@ -153,7 +159,7 @@ impl<M> Marks<M> {
 
 impl<M: Clone> Marks<M> {
     /// Adds a mark, or merges it into the last one: if that one is unread, and is at `position` or later, or if
-    /// [`MARKS_MAX`] are unread. The last argument of `merge` is true in the first case. `last` is the last mark that was made.
+    /// the highest number of them is unread. The last argument of `merge` is true in the first case. `last` is the last mark that was made.
     /// Only the producer calls this.
     pub(super) fn add(
         &self,
@@ -165,7 +171,7 @@ impl<M: Clone> Marks<M> {
         let word = self.word();
         let adjacent = last.as_ref().is_some_and(|last| last.position >= position);
         let may_merge =
-            |word: MarksWord| word.unread > 0 && (adjacent || word.unread >= MARKS_MAX as u64);
+            |word: MarksWord| word.unread > 0 && (adjacent || word.unread >= self.max());
         // The consumer can only make a merge impossible, not possible.
         if may_merge(word)
             && let Some(last) = last
@@ -202,7 +208,7 @@ impl<M: Clone> Marks<M> {
         }
     }
 
-    /// Adds a mark. Fewer than [`MARKS_MAX`] are unread.
+    /// Adds a mark. There is room for one more.
     fn push(&self, position: u64, mark: M) {
         let mut word = self.word();
         // The consumer changes only how many of the marks before are unread, and not the number of the new one.
@@ -226,7 +232,7 @@ mod tests {
 
     #[test]
     fn marks_are_taken_as_from_a_list() {
-        let marks = Marks::new();
+        let marks = Marks::new(MARKS_MAX);
         let (mut last, mut list) = (None, VecDeque::<(u64, Vec<u64>)>::new());
         let mut random = 0x9e37_79b9_7f4a_7c15_u64;
         let (mut position, mut fullest) = (0, 0);
@@ -255,7 +261,7 @@ mod tests {
 
     #[test]
     fn a_value_that_was_taken_or_replaced_is_freed() {
-        let marks = Marks::new();
+        let marks = Marks::new(MARKS_MAX);
         let value = Arc::new(());
         let mut last = None;
         for position in 0..1_000 {

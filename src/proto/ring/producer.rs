@@ -284,6 +284,7 @@ impl<T, M> Drop for Producer<T, M> {
         self.publish();
         self.shared.published.closed.store(true, Ordering::Release);
         self.shared.published.consumer_waker.wake();
+        self.shared.consumed.producer_waker.clear();
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::TryLockError;
 
-use super::marks::Marks;
+use super::marks::{MARKS_MAX, Marks};
 use super::sync::{AtomicBool, AtomicU64, Pad, TryMutex, TryMutexGuard};
 use super::wake::WakeCell;
 
@@ -125,7 +125,7 @@ impl<T, M> RingShared<T, M> {
                 is_dropped: AtomicBool::new(false),
                 producer_waker: WakeCell::new(),
             }),
-            marks: Marks::new(),
+            marks: Marks::new(MARKS_MAX),
         }
     }
 

@@ -48,6 +48,17 @@ impl WakeCell {
         self.sleeping.swap(false, Ordering::Acquire);
     }
 
+    /// Drops the waker: the caller ends.
+    pub(super) fn clear(&self) {
+        self.sleeping.swap(false, Ordering::AcqRel);
+        // If the lock fails, the other side takes the waker at this moment.
+        let waker = match self.waker.try_lock() {
+            Ok(mut waker) => waker.take(),
+            Err(_) => None,
+        };
+        drop(waker);
+    }
+
     /// Wakes the sleeping side, if it sleeps. Call this after the change that it waits for was published.
     pub(super) fn wake(&self) {
         // AcqRel: see `prepare`.
