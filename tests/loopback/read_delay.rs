@@ -47,21 +47,21 @@ async fn client(delay: Option<Duration>, is_listener: bool) -> (Client, TcpStrea
             if let Some(delay) = delay {
                 builder = builder.read_delay(delay);
             }
-            return Client::Listener(builder.reconnect(false).await.unwrap());
+            return Client::Listener(Box::new(builder.reconnect(false).await.unwrap()));
         }
         let mut connection = Connection::connect(&url).await.unwrap();
         if let Some(delay) = delay {
             connection.set_read_delay(delay);
         }
         connection.listen("a").await.unwrap();
-        Client::Connection(connection)
+        Client::Connection(Box::new(connection))
     };
     tokio::join!(connecting, listening)
 }
 
 enum Client {
-    Connection(Connection),
-    Listener(Listener),
+    Connection(Box<Connection>),
+    Listener(Box<Listener>),
 }
 
 impl Client {
@@ -144,7 +144,7 @@ fn a_server_that_provokes_delays_delays_each_notification_by_one_tick_at_most() 
         paused_clock().block_on(async {
             let (mut client, mut socket) = client(None, is_listener).await;
             let (times, mut sent) = tokio::sync::mpsc::unbounded_channel();
-            let rounds = 300;
+            let rounds: u32 = 300;
             let sending = tokio::spawn(async move {
                 let mut next = 0;
                 for round in 0..rounds {
@@ -157,7 +157,7 @@ fn a_server_that_provokes_delays_delays_each_notification_by_one_tick_at_most() 
                             tokio::task::yield_now().await;
                         }
                     }
-                    tokio::time::sleep(Duration::from_micros(700 * (round % 5))).await;
+                    tokio::time::sleep(Duration::from_micros(700) * (round % 5)).await;
                 }
                 socket
             });
@@ -165,7 +165,8 @@ fn a_server_that_provokes_delays_delays_each_notification_by_one_tick_at_most() 
             let writes = [WRITE, WRITE, 1, WRITE, 1];
             let mut last_of_write = 0;
             let (mut write, mut written) = (0, None);
-            while next < rounds as usize * (3 * WRITE + 2) {
+            let all = usize::try_from(rounds).unwrap() * (3 * WRITE + 2);
+            while next < all {
                 for n in client.receive().await.unwrap() {
                     assert_eq!(n, next);
                     if next == last_of_write {
