@@ -1,6 +1,7 @@
 //! The parent's handle of a client process.
 
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Child as Process, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,7 +29,12 @@ pub(crate) struct Child {
 impl Child {
     /// Starts this program again, with other arguments.
     pub(crate) fn start(arguments: &[String]) -> Outcome<Self> {
-        let mut command = Command::new(std::env::current_exe()?);
+        Self::start_program(&std::env::current_exe()?, arguments)
+    }
+
+    /// Starts a build of this program.
+    pub(crate) fn start_program(program: &Path, arguments: &[String]) -> Outcome<Self> {
+        let mut command = Command::new(program);
         command.args(arguments);
         Self::spawn(command)
     }

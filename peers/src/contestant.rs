@@ -33,6 +33,14 @@ pub(crate) enum Contestant {
     PgbellListener2t,
     /// `pgbell::Listener::recv`: one owned notification per call, on one thread.
     PgbellRecv,
+    /// `pgbell-inline` without delayed reads.
+    PgbellInlineUndelayed,
+    /// `pgbell-listener-1t` without delayed reads.
+    #[value(name = "pgbell-listener-1t-undelayed")]
+    #[serde(rename = "pgbell-listener-1t-undelayed")]
+    PgbellListener1tUndelayed,
+    /// `pgbell-recv` of the older build that `--before` names.
+    PgbellRecvBefore,
     /// libpq: poll, `PQconsumeInput`, `PQnotifies`, `PQfreemem`.
     Libpq,
     /// tokio-postgres: `Connection::poll_message`.
@@ -76,6 +84,18 @@ impl Contestant {
         Self::PgbellRecv,
         Self::Libpq,
         Self::TokioPostgres,
+        Self::Sqlx,
+    ];
+
+    /// The contestants that show what delayed reads save.
+    pub(crate) const MODERATION: [Self; 8] = [
+        Self::PgbellInline,
+        Self::PgbellInlineUndelayed,
+        Self::PgbellListener1t,
+        Self::PgbellListener1tUndelayed,
+        Self::PgbellRecv,
+        Self::PgbellRecvBefore,
+        Self::Libpq,
         Self::Sqlx,
     ];
 
@@ -124,11 +144,13 @@ impl Contestant {
             | Self::RawTouch
             | Self::RawRustls
             | Self::PgbellInline
+            | Self::PgbellInlineUndelayed
             | Self::PgbellListener1t
+            | Self::PgbellListener1tUndelayed
             | Self::PgbellListener2t
             | Self::DecodePgbell
             | Self::DecodePgbellViews => (20_000_000, 1 << 30),
-            Self::PgbellRecv => (10_000_000, 1 << 30),
+            Self::PgbellRecv | Self::PgbellRecvBefore => (10_000_000, 1 << 30),
             Self::Libpq
             | Self::Sqlx
             | Self::TokioPostgres

@@ -1,5 +1,7 @@
 //! A heat: several contestants, one load, several rounds.
 
+use std::path::PathBuf;
+
 use serde::Serialize;
 
 use crate::child::Child;
@@ -31,6 +33,8 @@ pub(crate) struct Heat {
     pub(crate) cores: usize,
     pub(crate) rounds: usize,
     pub(crate) contestants: Vec<Contestant>,
+    /// The older build that runs `pgbell-recv-before`.
+    pub(crate) before: Option<PathBuf>,
     /// The notifications of a sample. `None`: the contestant's own number.
     pub(crate) count: Option<u64>,
 }
@@ -96,11 +100,18 @@ impl Heat {
             none => none.insert(self.source(cores, server)?),
         };
         source.prepare(count)?;
-        let mut arguments = vec!["child".to_owned(), contestant.name()];
+        let (program, name) = match (contestant, &self.before) {
+            (Contestant::PgbellRecvBefore, None) => return Err("--before is missing".into()),
+            (Contestant::PgbellRecvBefore, Some(before)) => {
+                (before.clone(), Contestant::PgbellRecv.name())
+            }
+            _ => (std::env::current_exe()?, contestant.name()),
+        };
+        let mut arguments = vec!["child".to_owned(), name];
         arguments.extend(source.address()?);
         arguments.extend(["--count".to_owned(), count.to_string()]);
         arguments.extend(options(self.shape, cores.client(contestant.threads())));
-        let mut child = Child::start(&arguments)?.watched();
+        let mut child = Child::start_program(&program, &arguments)?.watched();
         if source.is_remote() {
             child.wait_until_ready()?;
             source.go(count)?;
@@ -191,6 +202,7 @@ mod tests {
             cores: 2,
             rounds: 1,
             contestants: vec![Contestant::Libpq],
+            before: None,
             count: Some(10),
         };
         let digest = Shape::MAIN.digest(10);

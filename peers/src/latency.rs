@@ -27,6 +27,8 @@ pub(crate) struct Latency {
     pub(crate) p50_ns: u64,
     pub(crate) p99_ns: u64,
     pub(crate) max_ns: u64,
+    /// The reads that were delayed. `None` for other drivers.
+    pub(crate) reads_delayed: Option<u64>,
 }
 
 /// One notification that was sent.
@@ -92,6 +94,7 @@ impl Stopwatch {
             p50_ns: self.histogram.value_at_quantile(0.5),
             p99_ns: self.histogram.value_at_quantile(0.99),
             max_ns: self.histogram.max(),
+            reads_delayed: None,
         })
     }
 }

@@ -13,6 +13,7 @@ mod client;
 mod contestant;
 mod copies;
 mod cores;
+mod delays;
 mod digest;
 mod heat;
 mod latency;
@@ -44,10 +45,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::contestant::Contestant;
 use crate::cores::Cores;
+use crate::delays::DelayedPairs;
 use crate::machine::Machine;
-use crate::options::{CommandLine, Options, Part};
+use crate::options::{CommandLine, Options, Part, Scenario};
 use crate::outcome::Outcome;
 use crate::plan::Plan;
 use crate::results::{Ran, Results};
@@ -76,6 +77,7 @@ fn play(part: Part) -> Outcome<()> {
         Part::PingPong { contestant, job } => {
             tally::print_line(&client::ping_pong(contestant, &job)?)
         }
+        Part::Delays { contestant, job } => tally::print_line(&client::delays(contestant, &job)?),
         Part::Sleeper { job } => tally::print_line(&client::sleep(&job)?),
     }
 }
@@ -99,17 +101,26 @@ fn run(options: &Options) -> Outcome<ExitCode> {
     let cores = Cores::new(&allowed, options.cores);
     let mut latency = Vec::new();
     if let Some(ping_pong_rounds) = plan.ping_pong {
-        let mut players = Contestant::PLAYERS.to_vec();
+        let mut players = plan.players.clone();
         players.retain(|player| options.admits(*player));
         latency = latency::run(&players, ping_pong_rounds, &cores, &mut server);
         eprintln!("peers: done: ping-pong");
     }
     let sleeper = plan.sleeper.map(|count| SleeperRun::run(count, &cores));
+    let delays = plan.delays.map(|(rounds, count)| {
+        DelayedPairs::run((rounds, count), |one| options.admits(one), &cores)
+    });
     let copies = copies::run(&plan.copies, |contestant| options.admits(contestant), &cores);
     machine.finish(server.version());
     let mut targets = Target::all(&heats, &latency, sleeper.as_ref());
     targets.extend(Target::of_copies(&copies));
-    let results = Results { machine, heats, latency, sleeper, copies, targets };
+    if options.scenario == Some(Scenario::Moderation) {
+        targets = Target::of_moderation(&heats, &latency, delays.as_ref());
+        if options.before.is_none() {
+            eprintln!("peers: without --before the target against an older build is left out");
+        }
+    }
+    let results = Results { machine, heats, latency, sleeper, delays, copies, targets };
     if let Some(dir) = &options.plot {
         plot::draw(&results.heats, dir)?;
     }

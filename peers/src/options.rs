@@ -53,6 +53,9 @@ pub(crate) struct Options {
     /// Only this scenario.
     #[arg(long, value_enum)]
     pub(crate) scenario: Option<Scenario>,
+    /// An older build of this program, with which `moderation` compares `Listener::recv`.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) before: Option<PathBuf>,
     /// A smoke run: every contestant, with very few notifications.
     #[arg(long)]
     pub(crate) quick: bool,
@@ -95,6 +98,8 @@ pub(crate) enum Scenario {
     Sleeper,
     /// Like throughput, over TLS.
     Tls,
+    /// Reads that are delayed, against reads that are not. Runs only on request.
+    Moderation,
     /// Copies per byte, in the clear and over TLS. Needs valgrind; runs only on request.
     Copies,
 }
@@ -119,6 +124,13 @@ pub(crate) enum Part {
     /// A client that sleeps.
     #[command(hide = true)]
     Sleeper {
+        #[command(flatten)]
+        job: Job,
+    },
+    /// A client that measures the delay of each notification.
+    #[command(hide = true)]
+    Delays {
+        contestant: Contestant,
         #[command(flatten)]
         job: Job,
     },

@@ -29,10 +29,14 @@ const QUICK_COUNT: u64 = 5_000;
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) heats: Vec<Heat>,
+    /// Those that play ping-pong.
+    pub(crate) players: Vec<Contestant>,
     /// Rounds, and pings per round.
     pub(crate) ping_pong: Option<(usize, u64)>,
     /// Notifications that arrive while the consumer sleeps.
     pub(crate) sleeper: Option<u64>,
+    /// Rounds, and notifications of a round whose delays are measured.
+    pub(crate) delays: Option<(usize, u64)>,
     /// The sizes for which copies are counted.
     pub(crate) copies: Vec<usize>,
 }
@@ -57,6 +61,10 @@ impl Plan {
         } else if options.scenario == Some(Scenario::Tls) {
             heats = named(&Options { source: vec![Origin::Tls], ..options.clone() }, rounds);
         }
+        let is_moderation = options.scenario == Some(Scenario::Moderation);
+        if is_moderation {
+            heats.push(moderation(options, rounds));
+        }
         if options.quick {
             heats.iter_mut().for_each(|heat| heat.count = heat.count.or(Some(QUICK_COUNT)));
         }
@@ -69,10 +77,16 @@ impl Plan {
             (Some(Scenario::Copies), sizes) => sizes.to_vec(),
             _ => Vec::new(),
         };
+        let delayed = if options.quick { 100_000 } else { 3_000_000 };
         Self {
             copies,
             heats,
-            ping_pong: (wants(Scenario::Latency) && !narrow)
+            players: match is_moderation {
+                true => vec![Contestant::PgbellInline, Contestant::PgbellListener1t],
+                false => Contestant::PLAYERS.to_vec(),
+            },
+            delays: is_moderation.then_some((rounds, options.count.unwrap_or(delayed))),
+            ping_pong: (wants(Scenario::Latency) && !narrow || is_moderation)
                 .then_some((rounds, options.count.unwrap_or(pings))),
             sleeper: (wants(Scenario::Sleeper) && !narrow)
                 .then_some(options.count.unwrap_or(asleep)),
@@ -94,8 +108,18 @@ fn heat(options: &Options, rounds: usize) -> Heat {
         cores: options.cores,
         rounds,
         contestants: Contestant::CLIENTS.to_vec(),
+        before: options.before.clone(),
         count: options.count,
     }
+}
+
+/// Returns the heat for delayed reads: a burst of a real server.
+fn moderation(options: &Options, rounds: usize) -> Heat {
+    let mut contestants = Contestant::MODERATION.to_vec();
+    if options.before.is_none() {
+        contestants.retain(|one| *one != Contestant::PgbellRecvBefore);
+    }
+    Heat { origin: Origin::Postgres, contestants, ..heat(options, rounds) }
 }
 
 fn decoding(options: &Options, rounds: usize, channels: u64) -> Heat {
@@ -128,8 +152,9 @@ fn without_extremes() -> Vec<Contestant> {
 fn full(options: &Options, rounds: usize) -> Vec<Heat> {
     let side = rounds.min(SIDE_ROUNDS);
     let main = heat(options, rounds);
-    let postgres = Heat { origin: Origin::Postgres, contestants: without_extremes(), ..main };
-    let side_heat = Heat { rounds: side, contestants: without_extremes(), ..main };
+    let postgres =
+        Heat { origin: Origin::Postgres, contestants: without_extremes(), ..main.clone() };
+    let side_heat = Heat { rounds: side, contestants: without_extremes(), ..main.clone() };
     let mut heats = vec![main, postgres, decoding(options, rounds, 1)];
     heats.extend(CHANNELS.map(|channels| decoding(options, side, channels)));
     let side = side_heat;

@@ -1,7 +1,8 @@
 //! A server without authentication that confirms every command, and then sends notifications encoded in advance.
 //!
 //! It is a process of its own. It prints its port on standard output. When it reads `go COUNT` on standard input, it
-//! sends that number of notifications to the client that connected last, and prints what it sent.
+//! sends that number of notifications to the client that connected last, and prints what it sent. With `pace COUNT` it sends
+//! them at the pace of PostgreSQL, and their payloads are the times at which they were sent.
 
 use std::io::{BufRead, Write};
 use std::net::TcpListener;
@@ -21,6 +22,7 @@ use rustls::ServerConfig;
 use serde::{Deserialize, Serialize};
 
 use crate::cores;
+use crate::delays;
 use crate::outcome::Outcome;
 use crate::queries::FACTS_SQL;
 use crate::shape::{Block, Shape};
@@ -97,10 +99,15 @@ pub(crate) fn serve(replay: &Replay) -> Outcome<()> {
     });
     for line in std::io::stdin().lock().lines() {
         let line = line?;
-        let count = line.strip_prefix("go ").ok_or("the only command is go")?.parse()?;
+        let (command, count) = line.split_once(' ').ok_or("a command without a count")?;
+        let count = count.parse()?;
         let client = client.lock().unwrap_or_else(PoisonError::into_inner).1.take();
         let client = client.ok_or("no client is connected")?;
-        print_line(&send(&client, &block, count, replay.write_bytes)?)?;
+        match command {
+            "go" => print_line(&send(&client, &block, count, replay.write_bytes)?)?,
+            "pace" => print_line(&delays::send(&client, count, replay.write_bytes)?)?,
+            _ => return Err("the commands are go and pace".into()),
+        }
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::contestant::Contestant;
 use crate::copies::Copied;
+use crate::delays::DelayedPairs;
 use crate::heat::{Heat, Sample};
 use crate::latency::PingPong;
 use crate::machine::Machine;
@@ -19,6 +20,7 @@ pub(crate) struct Results {
     pub(crate) heats: Vec<Ran>,
     pub(crate) latency: Vec<PingPong>,
     pub(crate) sleeper: Option<SleeperRun>,
+    pub(crate) delays: Option<DelayedPairs>,
     pub(crate) copies: Vec<Copied>,
     pub(crate) targets: Vec<Target>,
 }
@@ -179,6 +181,9 @@ impl Results {
             voids.extend(
                 void.iter().map(|why| format!("VOID: {contestant}, copies, {size} B: {why}")),
             );
+        }
+        if let Some(delays) = &self.delays {
+            voids.extend(delays.voids.iter().map(|why| format!("VOID: delays: {why}")));
         }
         if let Some(SleeperRun { void: Some(why), .. }) = &self.sleeper {
             voids.push(format!("VOID: sleeper: {why}"));

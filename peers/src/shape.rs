@@ -104,8 +104,13 @@ impl Shape {
 
     /// Returns notification `n`: its channel, and as its payload its number within the channel.
     fn notification(&self, n: u64) -> (String, String) {
+        (self.channel(n % self.channels), self.payload(n / self.channels))
+    }
+
+    /// Returns the payload that contains a number.
+    pub(crate) fn payload(&self, number: u64) -> String {
         let digits = self.payload_bytes();
-        (self.channel(n % self.channels), format!("{:0digits$}", n / self.channels))
+        format!("{number:0digits$}")
     }
 
     /// Returns the digest of the notifications `0..count`.

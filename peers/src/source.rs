@@ -114,14 +114,22 @@ impl Source {
     /// Sends to the client that listens. May return before all is sent.
     pub(crate) fn go(&mut self, count: u64) -> Outcome<()> {
         match self {
-            Self::Replay { process, .. } => {
-                let input = process.input.as_mut().ok_or("a server without input")?;
-                writeln!(input, "go {count}")?;
-                Ok(input.flush()?)
-            }
+            Self::Replay { .. } => self.command("go", count),
             Self::Postgres(postgres) => postgres.go(count),
             Self::Memory(_) => Ok(()),
         }
+    }
+
+    /// Lets a replay server send at the pace of PostgreSQL.
+    pub(crate) fn pace(&mut self, count: u64) -> Outcome<()> {
+        self.command("pace", count)
+    }
+
+    fn command(&mut self, command: &str, count: u64) -> Outcome<()> {
+        let Self::Replay { process, .. } = self else { return Err("no replay server".into()) };
+        let input = process.input.as_mut().ok_or("a server without input")?;
+        writeln!(input, "{command} {count}")?;
+        Ok(input.flush()?)
     }
 
     /// Returns what was sent. Called while the client is still connected.

@@ -1,5 +1,6 @@
 //! Tables, as text and as Markdown.
 
+use crate::delays::{DelayedPairs, Delays};
 use crate::results::{Ran, Results};
 use crate::spread::{Spread, number};
 use crate::target::Bound;
@@ -77,6 +78,7 @@ pub(crate) fn show(results: &Results, style: Style) -> String {
     let heats = results.heats.iter().filter(shown);
     let tables =
         heats.map(heat).chain(latency(results)).chain(sleeper(results)).chain(copies(results));
+    let tables = tables.chain(results.delays.as_ref().map(delays));
     for table in tables.chain(targets(results)) {
         out.push_str(&table.show(style));
     }
@@ -163,6 +165,26 @@ fn sleeper(results: &Results) -> Option<Table> {
         None => line("VOID", sleeper_run.void.clone().unwrap_or_default()),
     }
     Some(table)
+}
+
+fn delays(results: &DelayedPairs) -> Table {
+    let title = "delay of a notification from before its write, at the pace of PostgreSQL, ms";
+    let mut table = Table::new(title, &["", "p50", "p99", "longest", "reads delayed"]);
+    for pair in &results.pairs {
+        for (index, suffix) in ["", ", without delayed reads"].into_iter().enumerate() {
+            let of = |value: fn(&Delays) -> u64, unit: f64| {
+                cell(Spread::of(pair.rounds.iter().map(|round| value(&round[index]) as f64 / unit)))
+            };
+            table.rows.push(vec![
+                format!("{}{suffix}", pair.contestant),
+                of(|delays| delays.p50_ns, 1e6),
+                of(|delays| delays.p99_ns, 1e6),
+                of(|delays| delays.max_ns, 1e6),
+                of(|delays| delays.reads_delayed, 1.0),
+            ]);
+        }
+    }
+    table
 }
 
 fn copies(results: &Results) -> Option<Table> {

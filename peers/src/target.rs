@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::contestant::Contestant::{self, *};
 use crate::copies::Copied;
+use crate::delays::DelayedPairs;
 use crate::latency::PingPong;
 use crate::results::Metric::{self, Cpu, Rate};
 use crate::results::Ran;
@@ -192,6 +193,89 @@ impl Ratio {
             origin => format!("{}, {} B, {origin}", self.what, self.size),
         };
         Some(Target::new(what, Bound::AtLeast(self.at_least), found))
+    }
+}
+
+const MODERATION: [Ratio; 8] = [
+    ratio(
+        "inline, CPU without delayed reads over CPU with them",
+        (Postgres, 51),
+        Cpu,
+        PgbellInlineUndelayed,
+        PgbellInline,
+        1.0 / 0.6,
+    ),
+    ratio(
+        "listener, one thread, CPU without delayed reads over CPU with them",
+        (Postgres, 51),
+        Cpu,
+        PgbellListener1tUndelayed,
+        PgbellListener1t,
+        1.0 / 0.6,
+    ),
+    ratio("CPU of libpq over inline", (Postgres, 51), Cpu, Libpq, PgbellInline, 2.8),
+    ratio(
+        "CPU of libpq over listener, one thread",
+        (Postgres, 51),
+        Cpu,
+        Libpq,
+        PgbellListener1t,
+        2.8,
+    ),
+    ratio(
+        "inline, rate of that without delayed reads",
+        (Postgres, 51),
+        Rate,
+        PgbellInline,
+        PgbellInlineUndelayed,
+        0.98,
+    ),
+    ratio(
+        "listener, one thread, rate of that without delayed reads",
+        (Postgres, 51),
+        Rate,
+        PgbellListener1t,
+        PgbellListener1tUndelayed,
+        0.98,
+    ),
+    ratio(
+        "listener recv, CPU of an older build over this one",
+        (Postgres, 51),
+        Cpu,
+        PgbellRecvBefore,
+        PgbellRecv,
+        1.0 / 0.65,
+    ),
+    ratio("CPU of sqlx recv over listener recv", (Postgres, 51), Cpu, Sqlx, PgbellRecv, 5.0),
+];
+
+/// The longest time that a delayed read adds to a notification, in milliseconds.
+const ADDED_DELAY_MS: f64 = 1.5;
+
+impl Target {
+    /// Returns the targets of delayed reads.
+    pub(crate) fn of_moderation(
+        heats: &[Ran],
+        latency: &[PingPong],
+        delays: Option<&DelayedPairs>,
+    ) -> Vec<Self> {
+        let mut all: Vec<Self> =
+            MODERATION.iter().filter_map(|ratio| ratio.evaluate(heats)).collect();
+        all.extend(latency.iter().filter_map(|contest| {
+            let delayed = contest.rounds.iter().filter_map(|round| round.reads_delayed);
+            let found = Spread::of(delayed.map(|count| count as f64))?;
+            let what = format!("{}, ping-pong, reads that were delayed", contest.contestant);
+            // The bound is that of every round.
+            Some(Self::new(what, Bound::AtMost(0.0), Spread { median: found.max, ..found }))
+        }));
+        all
+            .extend(delays.into_iter().flat_map(DelayedPairs::added_ms).map(|(contestant, found)| {
+            let what = format!(
+                "{contestant}, longest delay of a notification above that without delayed reads, ms"
+            );
+            Self::new(what, Bound::AtMost(ADDED_DELAY_MS), found)
+        }));
+        all
     }
 }
 

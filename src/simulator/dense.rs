@@ -22,6 +22,11 @@ impl Simulation {
             let count = self.proxy.range(90, 180);
             self.commit_on((0..count).map(|_| channel));
         }
+        if self.proxy.chance(20) {
+            // Its answer must not wait for a delay.
+            let delay = self.proxy.range(1, 1_000);
+            self.clock.after(delay, SimulatorEvent::ExtraCommand, &mut self.random);
+        }
         let (next, delay) = match number {
             WRITES.. => (0, self.proxy.range(SECOND, 4 * SECOND)),
             _ => (number + 1, self.proxy.range(1, 300)),

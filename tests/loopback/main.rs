@@ -11,6 +11,7 @@ mod notifier;
 mod panics;
 mod pins;
 mod pooler;
+mod read_delay;
 mod regression;
 mod runtimes;
 mod servers;

@@ -15,6 +15,7 @@ use clap::Args;
 pub(crate) use self::libpq::version as libpq_version;
 use crate::contestant::Contestant;
 use crate::cores;
+use crate::delays::Delays;
 use crate::latency::Latency;
 use crate::outcome::Outcome;
 use crate::shape::Shape;
@@ -56,6 +57,13 @@ impl Job {
     }
 }
 
+/// Whether pgbell delays reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ReadDelay {
+    Default,
+    None,
+}
+
 /// Receives the notifications of the job, and measures it.
 pub(crate) fn run(contestant: Contestant, job: &Job) -> Outcome<()> {
     cores::pin(&job.cores)?;
@@ -64,10 +72,13 @@ pub(crate) fn run(contestant: Contestant, job: &Job) -> Outcome<()> {
         Contestant::RawRustls => raw_tls::rustls(job),
         Contestant::Raw => raw::run(job, raw::Touch::Nothing),
         Contestant::RawTouch => raw::run(job, raw::Touch::EveryLine),
-        Contestant::PgbellInline => pgbell::inline(job),
-        Contestant::PgbellListener1t => pgbell::listener(job, 1),
-        Contestant::PgbellListener2t => pgbell::listener(job, 2),
+        Contestant::PgbellInline => pgbell::inline(job, ReadDelay::Default),
+        Contestant::PgbellInlineUndelayed => pgbell::inline(job, ReadDelay::None),
+        Contestant::PgbellListener1t => pgbell::listener(job, 1, ReadDelay::Default),
+        Contestant::PgbellListener1tUndelayed => pgbell::listener(job, 1, ReadDelay::None),
+        Contestant::PgbellListener2t => pgbell::listener(job, 2, ReadDelay::Default),
         Contestant::PgbellRecv => pgbell::recv(job),
+        Contestant::PgbellRecvBefore => Err("only an older build runs this".into()),
         Contestant::Libpq => libpq::run(job),
         Contestant::TokioPostgres if job.root.is_some() => tokio_postgres::polled_tls(job),
         Contestant::TokioPostgres => tokio_postgres::polled(job),
@@ -92,6 +103,18 @@ pub(crate) fn ping_pong(contestant: Contestant, job: &Job) -> Outcome<Latency> {
         Contestant::Libpq => libpq::ping_pong(job),
         Contestant::TokioPostgres => tokio_postgres::ping_pong(job),
         other => Err(format!("{} plays no ping-pong", other.name()).into()),
+    }
+}
+
+/// Measures the delay of each notification of a paced sender.
+pub(crate) fn delays(contestant: Contestant, job: &Job) -> Outcome<Delays> {
+    cores::pin(&job.cores)?;
+    match contestant {
+        Contestant::PgbellInline => pgbell::inline_delays(job, ReadDelay::Default),
+        Contestant::PgbellInlineUndelayed => pgbell::inline_delays(job, ReadDelay::None),
+        Contestant::PgbellListener1t => pgbell::listener_delays(job, ReadDelay::Default),
+        Contestant::PgbellListener1tUndelayed => pgbell::listener_delays(job, ReadDelay::None),
+        other => Err(format!("{} measures no delays", other.name()).into()),
     }
 }
 

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use pgbell::{Connection, Event, Listener, Loss, Overflow};
 
-use super::{Job, PING, block_on};
+use super::{Job, PING, ReadDelay, block_on};
+use crate::delays::{DelayMeter, Delays};
 use crate::latency::{Latency, Stopwatch};
 use crate::outcome::Outcome;
 use crate::sleeper::Slept;
@@ -17,11 +18,10 @@ const MAX_STALL: Duration = Duration::from_secs(30);
 /// The time that the sleeper waits for the sender.
 const SENDER_TIMEOUT: Duration = Duration::from_secs(60);
 
-pub(super) fn inline(job: &Job) -> Outcome<()> {
+pub(super) fn inline(job: &Job, delay: ReadDelay) -> Outcome<()> {
     let job = job.clone();
     block_on(1, async move {
-        let mut connection = Connection::connect(&*job.conninfo()).await?;
-        connection.listen_all(job.shape.all_channels()).await?;
+        let mut connection = connected(&job, delay).await?;
         let mut tally = Tally::begin(job.count)?;
         while !tally.is_complete() {
             let batch = connection.recv_batch().await?;
@@ -37,16 +37,28 @@ pub(super) fn inline(job: &Job) -> Outcome<()> {
     })
 }
 
-async fn listening(job: &Job) -> Outcome<Listener> {
+async fn connected(job: &Job, delay: ReadDelay) -> Outcome<Connection> {
+    let mut connection = Connection::connect(&*job.conninfo()).await?;
+    connection.listen_all(job.shape.all_channels()).await?;
+    if delay == ReadDelay::None {
+        connection.set_read_delay(Duration::ZERO);
+    }
+    Ok(connection)
+}
+
+async fn listening(job: &Job, delay: ReadDelay) -> Outcome<Listener> {
     let overflow = Overflow::Block { max_stall: MAX_STALL };
-    let builder = Listener::builder(&*job.conninfo()).channels(job.shape.all_channels());
+    let mut builder = Listener::builder(&*job.conninfo()).channels(job.shape.all_channels());
+    if delay == ReadDelay::None {
+        builder = builder.read_delay(Duration::ZERO);
+    }
     Ok(builder.overflow(overflow).connect().await?)
 }
 
-pub(super) fn listener(job: &Job, threads: usize) -> Outcome<()> {
+pub(super) fn listener(job: &Job, threads: usize, delay: ReadDelay) -> Outcome<()> {
     let job = job.clone();
     block_on(threads, async move {
-        let mut listener = listening(&job).await?;
+        let mut listener = listening(&job, delay).await?;
         let mut tally = Tally::begin(job.count)?;
         while !tally.is_complete() {
             let batch = listener.recv_batch().await?;
@@ -65,7 +77,7 @@ pub(super) fn listener(job: &Job, threads: usize) -> Outcome<()> {
 pub(super) fn recv(job: &Job) -> Outcome<()> {
     let job = job.clone();
     block_on(1, async move {
-        let mut listener = listening(&job).await?;
+        let mut listener = listening(&job, ReadDelay::Default).await?;
         let mut tally = Tally::begin(job.count)?;
         while !tally.is_complete() {
             match listener.recv().await? {
@@ -98,7 +110,8 @@ pub(super) fn inline_ping_pong(job: &Job) -> Outcome<Latency> {
             }
             watch.arrived(&ping);
         }
-        watch.finish()
+        let reads_delayed = Some(sender.reads_delayed() + receiver.reads_delayed());
+        Ok(Latency { reads_delayed, ..watch.finish()? })
     })
 }
 
@@ -120,7 +133,34 @@ pub(super) fn listener_ping_pong(job: &Job, threads: usize) -> Outcome<Latency> 
             }
             watch.arrived(&ping);
         }
-        watch.finish()
+        let reads_delayed = Some(sender.reads_delayed() + receiver.stats().reads_delayed);
+        Ok(Latency { reads_delayed, ..watch.finish()? })
+    })
+}
+
+pub(super) fn inline_delays(job: &Job, delay: ReadDelay) -> Outcome<Delays> {
+    let job = job.clone();
+    block_on(1, async move {
+        let mut connection = connected(&job, delay).await?;
+        let mut meter = DelayMeter::begin(job.count)?;
+        while !meter.is_complete() {
+            let batch = connection.recv_batch().await?;
+            meter.arrived(batch.iter().map(|n| n.payload_bytes()))?;
+        }
+        meter.finish(connection.reads_delayed())
+    })
+}
+
+pub(super) fn listener_delays(job: &Job, delay: ReadDelay) -> Outcome<Delays> {
+    let job = job.clone();
+    block_on(1, async move {
+        let mut listener = listening(&job, delay).await?;
+        let mut meter = DelayMeter::begin(job.count)?;
+        while !meter.is_complete() {
+            let batch = listener.recv_batch().await?;
+            meter.arrived(batch.iter().map(|n| n.payload_bytes()))?;
+        }
+        meter.finish(listener.stats().reads_delayed)
     })
 }
 

@@ -14,6 +14,7 @@ mod heartbeat;
 mod hook;
 mod properties;
 mod queue;
+mod reading;
 mod reconnect;
 mod restore;
 mod self_notification;
