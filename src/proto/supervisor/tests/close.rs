@@ -363,3 +363,21 @@ fn closing_twice_or_after_the_end_is_done_once() {
     driver.pass(Duration::from_secs(60));
     assert_eq!(driver.take_log(), [""; 0]);
 }
+
+#[test]
+fn a_listen_in_flight_at_the_end_of_a_listener_that_reconnects_has_failed() {
+    let ends: [fn(&mut TestDriver); 2] = [
+        |driver| driver.command(Command::Close),
+        |driver| {
+            driver.input().finish(Ok(()));
+            driver.act();
+        },
+    ];
+    for end in ends {
+        let mut driver = TestDriver::up(lasting());
+        driver.command(listen(&["b"]));
+        end(&mut driver);
+        let reply = driver.first_reply();
+        assert!(reply.starts_with("0: closed: "), "{reply}");
+    }
+}
