@@ -1,6 +1,7 @@
 //! Tests of the queue of a listener: dropped notifications, counters and memory.
 
 mod pins;
+mod receive;
 mod sleepers;
 mod stall;
 
@@ -28,6 +29,7 @@ struct Queue {
     socket: BytesMut,
     input: BytesMut,
     sent: u64,
+    shared: Arc<ListenerShared>,
 }
 
 impl Queue {
@@ -38,9 +40,9 @@ impl Queue {
     fn with_pins(capacity: u64, bytes: usize, overflow: Overflow, pins: &Pins) -> Self {
         let (producer, consumer) = ring::channel(capacity);
         let shared = Arc::new(ListenerShared::new(pins.clone()));
-        let mut sink = RingSink::new(producer, capacity, bytes, overflow, shared);
+        let mut sink = RingSink::new(producer, capacity, bytes, overflow, shared.clone());
         let input = sink.first_buffer();
-        Self { sink, consumer, socket: BytesMut::new(), input, sent: 0 }
+        Self { sink, consumer, socket: BytesMut::new(), input, sent: 0, shared }
     }
 
     /// Puts a gap here.
