@@ -55,7 +55,7 @@ impl Receiving {
     fn gap(&mut self) {
         let cause = Error::new(ErrorKind::Server, "dropped one");
         let gap = Gap::within_session(cause, SystemTime::UNIX_EPOCH, 1);
-        self.queue.sink.release(vec![(self.queue.sink.position(), gap)]);
+        self.queue.gap(gap);
         self.gaps.0 += 1;
     }
 

@@ -231,15 +231,15 @@ mod tests {
     fn a_doorbell_that_is_dropped_frees_its_waker() {
         struct Counted;
         impl std::task::Wake for Counted {
-            fn wake(self: std::sync::Arc<Self>) {}
+            fn wake(self: Arc<Self>) {}
         }
-        let counted = std::sync::Arc::new(Counted);
+        let counted = Arc::new(Counted);
         let waker = Waker::from(counted.clone());
         let (mut ringer, mut doorbell) = doorbell::<()>();
         assert!(doorbell.poll_take(&mut Context::from_waker(&waker)).is_pending());
-        assert_eq!(std::sync::Arc::strong_count(&counted), 3);
+        assert_eq!(Arc::strong_count(&counted), 3);
         drop(doorbell);
-        assert_eq!(std::sync::Arc::strong_count(&counted), 2);
+        assert_eq!(Arc::strong_count(&counted), 2);
         assert!(ringer.is_abandoned());
         ringer.count(1);
         ringer.publish();

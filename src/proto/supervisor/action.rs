@@ -266,9 +266,9 @@ pub enum Action {
     CancelHook,
     /// Write an event to the log.
     Log(LogEvent),
-    /// Show the consumer what is held back: call [`Supervisor::release`](super::Supervisor::release), and pass the result
-    /// to [`Sink::release`](super::Sink::release). The effects of all earlier actions, above all the state, must be
-    /// visible to the user before.
+    /// Show the consumer what is held back: call [`Supervisor::prepare_release`](super::Supervisor::prepare_release), and
+    /// after true [`Supervisor::release`](super::Supervisor::release). The effects of all earlier actions, above all the
+    /// state, must be visible to the user before.
     Release {
         /// The number of this release.
         number: u64,

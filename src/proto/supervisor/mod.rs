@@ -237,7 +237,8 @@ impl<S: Sink> Supervisor<S> {
         true
     }
 
-    /// Shows the consumer what is held back, with the gaps.
+    /// Shows the consumer what is held back, with the gaps. Only after [`prepare_release`](Self::prepare_release) has
+    /// returned true: otherwise it would be shown too early.
     pub fn release(&mut self) {
         self.sink.release(std::mem::take(&mut self.released));
     }

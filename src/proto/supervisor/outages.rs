@@ -18,7 +18,7 @@ use super::sink::{PlacedGap, Scope, StreamPosition};
 use crate::error::Error;
 use crate::notification::{Gap, Refusals};
 
-/// The highest number of outages that are kept apart. A later one is merged into the last one, so that a server which loses
+/// The number of outages that are kept apart. A later one is merged into the last one, so that a server which loses
 /// session after session cannot use up the memory.
 const OUTAGES_MAX: usize = 64;
 
@@ -61,7 +61,7 @@ impl Outages {
     }
 
     /// Begins an outage at this position, for the consumers in `scope`. `sessions` is 1 if a session was lost, and 0 if the server dropped a notification. It is
-    /// merged with the last outage if nothing was delivered between them.
+    /// merged with the last outage if nothing was delivered between them, or if there are very many.
     pub(super) fn begin(
         &mut self,
         (position, scope): (StreamPosition, Scope),
@@ -74,11 +74,10 @@ impl Outages {
         self.count = self.count.saturating_add(1);
         let is_full = self.waiting.len() >= OUTAGES_MAX;
         match self.waiting.last_mut() {
-            Some(last) if is_full || last.position == position && last.scope == scope => {
+            // An earlier position is taken only for consumers that are held back since then.
+            Some(last) if last.position == position || is_full && last.scope == Scope::All => {
                 last.sessions = last.sessions.saturating_add(sessions);
-                if last.scope != scope {
-                    last.scope = Scope::All;
-                }
+                last.scope.add(scope);
             }
             _ => {
                 let cause = cause.brief();

@@ -45,6 +45,21 @@ pub enum Scope {
     Channels(Vec<String>),
 }
 
+impl Scope {
+    /// Adds the consumers of `other`.
+    pub(super) fn add(&mut self, other: Self) {
+        match (&mut *self, other) {
+            (Self::All, _) => {}
+            (_, Self::All) => *self = Self::All,
+            (Self::Channels(channels), Self::Channels(more)) => {
+                channels.extend(more);
+                channels.sort_unstable();
+                channels.dedup();
+            }
+        }
+    }
+}
+
 /// A position in the streams of all consumers. A sink with one consumer returns its sequence number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StreamPosition(pub u64);

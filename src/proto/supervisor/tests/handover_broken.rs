@@ -639,3 +639,29 @@ fn a_handover_with_many_refused_channels_may_take_longer_than_its_timeout() {
     driver.exchange(2);
     assert_eq!(driver.supervisor.counters().handovers, 1);
 }
+
+/// Nothing is delivered between the two outages.
+#[test]
+fn a_loss_right_after_an_accepted_channel_is_one_gap_that_names_the_next_session() {
+    let mut driver = TestDriver::up(Policy { hook: Some(HookPolicy::default()), ..lasting() });
+    driver.refused.insert("a".to_owned());
+    driver.reconnect();
+    driver.serve_all();
+    driver.hook(Ok(()));
+    driver.refused.clear();
+    driver.prepare(2, 3);
+    driver.exchange(2);
+    driver.on(3).serve_all();
+    assert_eq!(driver.supervisor.state(), State::CatchingUp);
+    driver.clear_logs();
+    driver.seen();
+    driver.event(broken());
+    driver.reopen();
+    driver.read(&notification("held back"));
+    driver.reconnect();
+    driver.serve_all();
+    driver.hook(Ok(()));
+    let epochs: Vec<u32> = driver.take_gaps().iter().map(Gap::epoch).collect();
+    assert_eq!(driver.seen(), ["GAP", "held back", "GAP"]);
+    assert_eq!(epochs, [4, 5]);
+}

@@ -9,7 +9,8 @@ impl TestDriver {
     fn read_densely(&mut self) -> bool {
         for _ in 0..2 {
             self.now += Duration::from_micros(27);
-            self.supervisor.handle_read(self.now, self.link, WRITE, true);
+            let link = self.link;
+            self.input().handle_read(link, WRITE, true);
         }
         self.is_delayed()
     }
@@ -27,10 +28,11 @@ fn the_read_after_two_in_quick_succession_is_delayed() {
     // The delay is no deadline of the supervisor.
     assert!(driver.supervisor.poll_timeout().is_none_or(|due| due > driver.now + READ_DELAY_MAX));
     driver.now += READ_DELAY_MAX;
-    driver.supervisor.handle_read_due(driver.now, driver.link);
+    let link = driver.link;
+    driver.input().handle_read_due(link);
     assert!(!driver.is_delayed());
     assert_eq!(driver.supervisor.counters().reads_delayed, 1);
-    driver.supervisor.handle_read(driver.now, driver.link, 20 * WRITE, true);
+    driver.input().handle_read(link, 20 * WRITE, true);
     assert!(driver.is_delayed());
 }
 
@@ -80,7 +82,7 @@ fn a_heartbeat_ends_the_delay_until_it_is_answered() {
 #[test]
 fn no_read_is_delayed_in_a_handover() {
     let mut driver = TestDriver::up(lasting());
-    driver.queue.capacity = 100;
+    driver.supervisor.sink.capacity = 100;
     assert!(driver.read_densely());
     driver.command(Command::Rotate);
     for link in [1, 2] {
