@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{Listener, ListenerBuilder};
 use crate::error::{Error, ErrorKind};
 use crate::net;
-use crate::proto::supervisor::{Backoff, Reconnect};
+use crate::proto::supervisor::{Attempts, Reconnect};
 
 type Call = dyn Fn(&Error, Duration) + Send + Sync;
 
@@ -35,8 +35,10 @@ pub(super) async fn connect(
     retrying: Option<Retrying>,
 ) -> Result<Listener, Error> {
     let begin = tokio::time::Instant::now();
-    let mut backoff = Backoff::new(&reconnect, u64::from_ne_bytes(net::random()?));
+    let seed = u64::from_ne_bytes(net::random()?);
+    let mut attempts = Attempts::new(limit, Some(reconnect), seed);
     loop {
+        attempts.begin(net::now());
         let error = match builder.clone().connect_once().await {
             Ok(listener) => return Ok(listener),
             Err(error) => error,
@@ -45,7 +47,8 @@ pub(super) async fn connect(
         if left.is_zero() || !may_succeed_later(&error, reconnect.retry_refusals) {
             return Err(error);
         }
-        let delay = backoff.next().min(left);
+        let Some(delay) = attempts.wait(net::now()) else { return Err(error) };
+        let delay = delay.min(left);
         if let Some(Retrying(call)) = &retrying {
             call(&error, delay);
         }

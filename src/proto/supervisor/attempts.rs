@@ -10,7 +10,8 @@
 //!
 //! One attempt tries every host of the configuration in its order ([`route`](crate::proto::route)) and asks the password
 //! provider; that is the owner's part, which has the sockets. This part has the delays, the refusals and the limits. It
-//! belongs to a listener, and knows nothing of channels: everything that opens sessions again and again can own one.
+//! knows nothing of channels: everything that opens sessions again and again can own one, as a supervisor and the first
+//! connect of a listener do.
 
 use std::time::{Duration, Instant};
 

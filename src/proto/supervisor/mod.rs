@@ -21,10 +21,9 @@
 //! There are at most three links: the current one, whose notifications are delivered; during a handover the link of the
 //! new session; and one that is being closed.
 //!
-//! Each part has its own state and its own state machine, which its module draws: [attempts](attempts), [restore](restore) of
-//! the [channels](channels), [heartbeat](heartbeat), [handover](handover), [outages](outages), [flow](flow), [hook](hook),
-//! [commands](commands) and the [end](ending). A part takes inputs and returns [effects](effect). One [loop](apply) applies
-//! them, so that no part calls another one.
+//! Each part has its own state and its own state machine, which its module draws: `attempts`, `restore` for the `channels`,
+//! `heartbeat`, `handover`, `outages`, `flow`, `hook`, `commands` and `ending`. A part takes inputs and returns effects. One
+//! loop, in `apply`, applies them, so that no part calls another one.
 //!
 //! ```text
 //!              ┌───────────────────────────── Supervisor ─────────────────────────────┐
@@ -34,9 +33,9 @@
 //!              └──────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! The driver repeats these steps: it sets the time; it passes in commands, link events, bytes, room and time; it carries out each action
-//! of [`poll_action`](Supervisor::poll_action); it writes [`transmit`](Supervisor::transmit); and it sleeps until
-//! something happens or [`poll_timeout`](Supervisor::poll_timeout) is reached.
+//! The driver repeats these steps: it sets the time; it passes in commands, link events, bytes, room and timeouts; it
+//! carries out each action of [`poll_action`](Supervisor::poll_action); it writes [`transmit`](Supervisor::transmit); and
+//! it sleeps until something happens or [`poll_timeout`](Supervisor::poll_timeout) is reached.
 
 mod action;
 mod answer;
@@ -80,7 +79,7 @@ use bytes::BytesMut;
 
 pub(crate) use self::attempts::Attempts;
 use self::attempts::TIMEOUT_MAX;
-pub(crate) use self::backoff::Backoff;
+use self::backoff::Backoff;
 use self::channels::Channels;
 use self::commands::WaitingCommands;
 use self::common::Common;
