@@ -231,7 +231,7 @@ impl<E: Environment> ListenerTask<E> {
                     continue;
                 }
                 self.input().handle_read_due(id);
-                // The delay is counted even if there is nothing to read.
+                // The delay is counted even if nothing has arrived.
                 self.update_counters();
             }
             let sink = self.supervisor.sink();

@@ -26,7 +26,7 @@ pub trait Sink {
 
     /// Hides what follows from the consumers in `scope`, until [`release`](Self::release).
     ///
-    /// The result stands for the position of each of these consumers in its stream, for a gap that is placed there later. A
+    /// The result is the position of each of these consumers in its stream, for a gap that is placed there later. A
     /// later call returns a higher one, or the same one if nothing was put into any queue in between.
     fn hold(&mut self, scope: &Scope) -> StreamPosition;
 
