@@ -186,7 +186,7 @@ impl<M> fmt::Debug for Doorbell<M> {
 #[cfg(test)]
 #[cfg(not(loom))]
 mod tests {
-    use std::task::Waker;
+    use std::task::{Wake, Waker};
 
     use super::*;
 
@@ -230,16 +230,16 @@ mod tests {
     #[test]
     fn a_doorbell_that_is_dropped_frees_its_waker() {
         struct Counted;
-        impl std::task::Wake for Counted {
-            fn wake(self: std::sync::Arc<Self>) {}
+        impl Wake for Counted {
+            fn wake(self: Arc<Self>) {}
         }
-        let counted = std::sync::Arc::new(Counted);
+        let counted = Arc::new(Counted);
         let waker = Waker::from(counted.clone());
         let (mut ringer, mut doorbell) = doorbell::<()>();
         assert!(doorbell.poll_take(&mut Context::from_waker(&waker)).is_pending());
-        assert_eq!(std::sync::Arc::strong_count(&counted), 3);
+        assert_eq!(Arc::strong_count(&counted), 3);
         drop(doorbell);
-        assert_eq!(std::sync::Arc::strong_count(&counted), 2);
+        assert_eq!(Arc::strong_count(&counted), 2);
         assert!(ringer.is_abandoned());
         ringer.count(1);
         ringer.publish();
