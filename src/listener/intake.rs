@@ -113,8 +113,8 @@ impl Intake {
 }
 
 /// Returns the highest number of buffers for a queue of `queue_bytes` bytes: enough for these bytes if the last 24 KiB of each
-/// buffer stay unused, one that is read into, one that the consumer receives from, one for those below the full size, and as many as can be pinned, so that pins do
-/// not reduce the queue.
+/// buffer stay unused, one that is read into, one that the consumer receives from, one for those below the full size
+/// together, and as many as can be pinned, so that pins do not reduce the queue.
 pub(crate) fn buffers_max(queue_bytes: usize, pin_limit: u64) -> usize {
     let pinned = usize::try_from(pin_limit / BUFFER_BYTES as u64).unwrap_or(usize::MAX);
     let queued = queue_bytes.div_ceil(BUFFER_BYTES - READ_BYTES_MIN - FRAME_BYTES);
