@@ -2,9 +2,13 @@
 
 mod attempt;
 mod builder;
+mod chunk;
 pub(crate) mod command_queue;
 mod copied_part;
 mod current;
+// Used by tests until there are wake-ups.
+#[cfg_attr(not(test), expect(dead_code, reason = "used by tests until there are wake-ups"))]
+mod doorbell_outlet;
 mod end;
 pub(crate) mod environment;
 mod facades;
@@ -12,11 +16,14 @@ mod first_connect;
 mod guarded;
 pub(crate) mod handle;
 mod hook;
+mod intake;
 mod links;
 #[cfg(feature = "metrics")]
 mod metrics;
+mod outlet;
 pub(crate) mod receive_buffers;
 mod receiver;
+mod ring_outlet;
 pub(crate) mod shared;
 pub(crate) mod sink;
 mod stats;

@@ -4,7 +4,8 @@ use std::task::{Context, Poll};
 
 use bytes::BytesMut;
 
-use super::sink::RingSink;
+use super::outlet::Outlet;
+use super::sink::OutletSink;
 
 /// The receive buffers of a queue, and the wait for room in it.
 pub(crate) trait ReceiveBuffers {
@@ -21,7 +22,7 @@ pub(crate) trait ReceiveBuffers {
     fn poll_room(&mut self, cx: &mut Context<'_>, input: &mut BytesMut) -> Poll<()>;
 }
 
-impl ReceiveBuffers for RingSink {
+impl<O: Outlet> ReceiveBuffers for OutletSink<O> {
     fn first_buffer(&mut self) -> BytesMut {
         self.first_buffer()
     }

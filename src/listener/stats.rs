@@ -127,7 +127,7 @@ macro_rules! declare {
             /// Reads all counters. `pinned_bytes` are counted elsewhere.
             pub(super) fn stats(&self, pinned_bytes: u64) -> Stats {
                 let get = |counter: &AtomicU64| counter.load(Ordering::Acquire);
-                // In this order, those of the consumer first: see `RingSink::publish`.
+                // In this order, those of the consumer first: see `RingOutlet::publish`.
                 $(let $consumer = get(&self.consumer.$consumer);)+
                 $(let $task = get(&self.$task);)+
                 $(let $from = get(&self.$from);)+

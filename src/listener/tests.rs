@@ -1,5 +1,6 @@
 //! Tests of the queue of a listener: dropped notifications, counters and memory.
 
+mod doorbell;
 mod pins;
 mod receive;
 mod sleepers;
@@ -244,7 +245,7 @@ fn a_run_does_not_wait_for_a_consumer_that_was_dropped() {
             sink.notifications(&mut input, run, INFO, false);
             assert!(input.is_empty());
         }
-        assert_eq!((sink.producer.sequence(), sink.is_empty()), (17, true));
+        assert_eq!((sink.outlet.producer.sequence(), sink.is_empty()), (17, true));
     }
 }
 
@@ -282,7 +283,7 @@ proptest! {
         let mut next = 0;
         for (count, bytes, takes) in steps {
             queue.read(count, bytes);
-            prop_assert!(queue.sink.producer.unread_bytes() <= 300 * 1024);
+            prop_assert!(queue.sink.outlet.producer.unread_bytes() <= 300 * 1024);
             for _ in 0..takes {
                 queue.take(&mut next);
             }

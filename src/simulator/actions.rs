@@ -130,7 +130,7 @@ impl Simulation {
         if self.hook.has_unseen_end() {
             wrong = Some("a hook has ended".to_owned());
         }
-        if self.stalled().is_some() && self.sink.get().ring.producer.unread() == 0 {
+        if self.stalled().is_some() && self.sink.get().ring.outlet.producer.unread() == 0 {
             wrong = Some("the queue is empty, the socket is left unread".to_owned());
         }
         if let Some(wrong) = wrong {

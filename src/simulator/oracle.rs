@@ -302,12 +302,12 @@ impl Simulation {
         if bytes > most {
             self.fail(format!("the receive buffers have {bytes} bytes, {most} are the limit"));
         }
-        let unread = self.sink.get().ring.producer.unread_bytes();
+        let unread = self.sink.get().ring.outlet.producer.unread_bytes();
         let bytes = self.plan.bytes as u64;
         if unread > bytes {
             self.fail(format!("{unread} bytes are queued, {bytes} are the limit"));
         }
-        let unread = self.sink.get().ring.producer.unread();
+        let unread = self.sink.get().ring.outlet.producer.unread();
         // With `DropOldest`, an item across the limit stays in the queue, and the consumer skips its older part.
         let is_exact = self.plan.overflow != Overflow::DropOldest && !self.sink.get().had_surplus;
         if unread > self.plan.capacity && is_exact {

@@ -102,13 +102,13 @@ impl Sink for RecordingSink {
             self.taken.push(Taken { connection, process_id, epoch });
         }
         assert_eq!(self.taken.len() - before, run.count, "the run has another length");
-        let bytes = self.ring.producer.unread_bytes() + run.bytes as u64;
+        let bytes = self.ring.outlet.producer.unread_bytes() + run.bytes as u64;
         self.most_unread_bytes = self.most_unread_bytes.max(bytes);
         self.had_surplus |= surplus;
         let has_budget = self.max_stall.is_some_and(|most| self.stalled.get() < most);
         let drops = self.ring.fits(input, run, surplus).count < run.count;
         self.drops_too_early |=
-            drops && !surplus && has_budget && !self.ring.producer.is_abandoned();
+            drops && !surplus && has_budget && !self.ring.outlet.producer.is_abandoned();
         self.ring.notifications(input, run, info, surplus);
     }
 

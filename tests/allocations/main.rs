@@ -21,7 +21,7 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 const QUEUE_BYTES: usize = 1024 * 1024;
 const QUEUE_CAPACITY: usize = 65_536;
 
-/// The highest number of receive buffers for such a queue, `buffers_max` of `listener/sink.rs`, and one more.
+/// The highest number of receive buffers for such a queue, `buffers_max` of `listener/intake.rs`, and one more.
 const BUFFERS_MAX: usize = QUEUE_BYTES.div_ceil(232 * 1024) + 3;
 
 /// Notifications in separate buffers, for more buffers than there are.

@@ -225,8 +225,8 @@ fn fill(queue: &mut Queue, payload_bytes: usize, ahead: usize, at_once: usize) -
             queue.sink.notifications(&mut queue.input, run, INFO, false);
         }
         queue.sink.publish();
-        if queue.sink.producer.kept() < queue.sink.producer.sequence() {
-            return queue.sink.producer.unread_bytes();
+        if queue.sink.outlet.producer.kept() < queue.sink.outlet.producer.sequence() {
+            return queue.sink.outlet.producer.unread_bytes();
         }
         next = at_once;
     }

@@ -8,7 +8,7 @@ const SLEEPERS: usize = 1_000;
 
 /// Receive buffers, and unread bytes of which there may be copies.
 fn memory(queue: &Queue) -> usize {
-    queue.sink.buffer_bytes() + usize::try_from(queue.sink.producer.unread_bytes()).unwrap()
+    queue.sink.buffer_bytes() + usize::try_from(queue.sink.outlet.producer.unread_bytes()).unwrap()
 }
 
 /// Reads messages that are not notifications, in reads of `at_once` bytes.
@@ -75,7 +75,7 @@ fn a_consumer_that_falls_asleep_in_a_dense_flow_keeps_three_buffers() {
         queue.read(1, 8);
         read_others(&mut queue, BUFFER_BYTES, 16 * 1024);
     }
-    let unread = queue.sink.producer.unread_bytes();
+    let unread = queue.sink.outlet.producer.unread_bytes();
     assert!(memory(&queue) <= formula(unread), "{} for {unread}", memory(&queue));
     queue.drain(&mut next);
     assert_eq!((next, queue.consumer.lost()), (queue.sent, 0));
@@ -125,7 +125,7 @@ proptest! {
         for (count, payload_bytes, others, takes) in steps {
             queue.read(count, payload_bytes);
             read_others(&mut queue, others, 3_000);
-            let unread = queue.sink.producer.unread_bytes();
+            let unread = queue.sink.outlet.producer.unread_bytes();
             prop_assert!(memory(&queue) <= formula(unread), "{} for {unread}", memory(&queue));
             for _ in 0..takes {
                 queue.take(&mut next);

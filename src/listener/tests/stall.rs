@@ -148,7 +148,7 @@ impl RingPair {
             self.write(1, 8);
             self.fill_buffer();
         }
-        let unread = self.queue.sink.producer.unread_bytes();
+        let unread = self.queue.sink.outlet.producer.unread_bytes();
         assert!(unread < 500_000, "only buffers are missing, {unread}");
     }
 }
@@ -195,9 +195,9 @@ fn nothing_is_dropped_if_a_buffer_became_free_since_the_last_check() {
     pair.take(false);
     let (run, _) = wire::scan(&pair.queue.input);
     assert!(run.count > 0);
-    let unread = pair.queue.sink.producer.unread();
+    let unread = pair.queue.sink.outlet.producer.unread();
     pair.queue.sink.notifications(&mut pair.queue.input, run, INFO, true);
-    assert_eq!(pair.queue.sink.producer.unread(), unread + run.count as u64);
+    assert_eq!(pair.queue.sink.outlet.producer.unread(), unread + run.count as u64);
 }
 
 #[derive(Debug, Clone)]
@@ -244,7 +244,7 @@ proptest! {
             pair.check().map_err(TestCaseError::fail)?;
         }
         // Everything is delivered at the end, and the reader does not sleep.
-        while pair.asleep_since.is_some() || pair.queue.sink.producer.unread() > 0 {
+        while pair.asleep_since.is_some() || pair.queue.sink.outlet.producer.unread() > 0 {
             pair.take(false);
             pair.check().map_err(TestCaseError::fail)?;
         }

@@ -186,7 +186,7 @@ impl<M> fmt::Debug for Doorbell<M> {
 #[cfg(test)]
 #[cfg(not(loom))]
 mod tests {
-    use std::task::Waker;
+    use std::task::{Wake, Waker};
 
     use super::*;
 
@@ -230,7 +230,7 @@ mod tests {
     #[test]
     fn a_doorbell_that_is_dropped_frees_its_waker() {
         struct Counted;
-        impl std::task::Wake for Counted {
+        impl Wake for Counted {
             fn wake(self: Arc<Self>) {}
         }
         let counted = Arc::new(Counted);
