@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn two_reads_in_quick_succession_delay_the_next_one() {
+    fn two_reads_soon_after_each_other_delay_the_next_one() {
         let mut reader = Reader::new();
         assert_eq!(reader.delays([(0, 8 * KIB, true), (27, 8 * KIB, true)]), 0);
         assert!(reader.is_waiting());
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_stands_still_delays_no_longer_than_the_limit() {
+    fn a_clock_that_is_stopped_delays_no_longer_than_the_limit() {
         let mut delay = ReadDelay::new(READ_DELAY_MAX);
         let now = Instant::now();
         for _ in 0..100 {
