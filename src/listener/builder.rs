@@ -293,9 +293,8 @@ impl ListenerBuilder {
     /// Sets the longest delay of a read while notifications arrive densely, by default a millisecond.
     ///
     /// A server that sends many notifications writes 8 KiB, and some microseconds later another 8 KiB. To be woken for each of
-    /// them costs more processor time than everything else. So after two reads in quick succession, of at least 4 KiB each, the
-    /// next one waits for the next tick of the runtime's timer. A read that finds little ends this. The processor time per
-    /// notification is then [a third or less](https://docs.rs/crate/pgbell/latest), and the rate is the same.
+    /// them costs more processor time than everything else. So after two reads of at least 4 KiB within half a millisecond, the
+    /// next one waits for the next tick of the runtime's timer. A read that finds little ends this. The rate stays the same.
     ///
     /// A notification arrives at most a millisecond later, plus what the operating system adds to every wait. A single
     /// notification, and those that arrive in small groups, are never delayed. No read is delayed while the answer to a

@@ -22,7 +22,7 @@ impl Simulation {
             let count = self.proxy.range(90, 180);
             self.commit_on((0..count).map(|_| channel));
         }
-        if self.proxy.chance(20) {
+        if self.proxy.chance(5) {
             // Its answer must not wait for a delay.
             let delay = self.proxy.range(1, 1_000);
             self.clock.after(delay, SimulatorEvent::ExtraCommand, &mut self.random);

@@ -1,5 +1,5 @@
 //! In the steady state no thread allocates or frees memory per notification or per read, and a payload is not copied: it is
-//! where the socket was read to. There is one test, because the counters are those of the whole process.
+//! where the socket was read to. Only a delayed read allocates, because its socket is registered with tokio again. There is one test, because the counters are those of the whole process.
 
 mod places;
 mod replay;
@@ -45,6 +45,10 @@ fn receiving_allocates_nothing_and_copies_nothing() {
                 assert_eq!(change, Stats::default(), "{flow:?}, {path:?}, {workers} workers");
             }
         }
+    }
+    for workers in [0, 2] {
+        let runtime = warm::runtime(workers);
+        runtime.block_on(warm::on(workers, delayed()));
     }
     for workers in [0, 2] {
         // A burst creates no more buffers than are useful: one for the reader, one for the consumer, and one more while the
@@ -117,6 +121,7 @@ async fn inline(flow: Flow) -> Stats {
     let mut steady = Steady::start(flow, 0);
     let mut connection = Connection::connect(steady.replay.url()).await.unwrap();
     connection.listen("channel1").await.unwrap();
+    connection.set_read_delay(Duration::ZERO);
     let mut places = PayloadAddresses::new(steady.plan.total);
     while !steady.is_over() {
         let batch = connection.recv_batch().await.unwrap();
@@ -133,6 +138,28 @@ async fn inline(flow: Flow) -> Stats {
     steady.replay.end();
     connection.close().await;
     change
+}
+
+/// Fails if more is allocated than for the registrations of delayed reads.
+async fn delayed() {
+    let mut steady = Steady::start(Flow::Lockstep(160), 0);
+    let mut connection = Connection::connect(steady.replay.url()).await.unwrap();
+    connection.listen("channel1").await.unwrap();
+    while !steady.is_over() {
+        let batch = connection.recv_batch().await.unwrap();
+        for n in batch {
+            steady.take(n.payload_bytes());
+        }
+        steady.received();
+    }
+    let change = steady.change();
+    let delayed = usize::try_from(connection.reads_delayed()).unwrap();
+    // A server that waits for the client causes few delays.
+    assert!(delayed < 50, "{delayed}");
+    let is_small = change.allocations <= delayed && change.bytes_allocated <= 512 * delayed;
+    assert!(is_small, "{change:?} for {delayed} delayed reads");
+    steady.replay.end();
+    connection.close().await;
 }
 
 /// Fails if there are more than this many buffers.
@@ -180,7 +207,7 @@ async fn listening(flow: Flow, apart: u64) -> (Steady, Listener) {
     let builder = Listener::builder(steady.replay.url()).channels(["channel1"]).overflow(overflow);
     let builder = builder.queue_capacity(QUEUE_CAPACITY).queue_bytes(QUEUE_BYTES);
     // All buffers are created before the test begins, and only those of the queue.
-    let builder = builder.pin_limit_bytes(0);
+    let builder = builder.pin_limit_bytes(0).read_delay(Duration::ZERO);
     let listener = builder.connect().await.unwrap();
     if apart > 0 {
         // Every buffer is pinned: the reader stalls, although the queue is nearly empty.

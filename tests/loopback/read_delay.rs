@@ -1,5 +1,5 @@
-//! Reads that are delayed because notifications arrive densely. The clock of the runtime stands still while a task can run, so
-//! that the times are exact.
+//! Reads that are delayed because notifications arrive densely. The clock of the runtime is stopped while a task can run, so that
+//! the times are exact.
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;

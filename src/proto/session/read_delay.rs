@@ -7,12 +7,15 @@
 //!
 //! ```text
 //!            short read of ≥ 4 KiB           the same, within 500 µs
-//! Sparse ─────────────────────────▶ First ─────────────────────────▶ Waiting ── due ─▶ Waited
+//! Sparse ─────────────────────────▶ Dense ─────────────────────────▶ Waiting ── due ─▶ Waited
 //!   ▲ ▲                             │   ▲                              │  ▲              │ │
 //!   │ └──────── any other read ─────┘   └── a read before it was due ──┘  │              │ │
 //!   │                                                                     └─ ≥ 16 KiB ───┘ │
 //!   └──────────────────────────────── less, or a late read ────────────────────────────────┘
 //! ```
+//! Two reads are enough for a delay. After a delay in which little has arrived, twice as many are necessary, up to 1,024: the
+//! server may wait for this client before it sends more. After a delay in which much has arrived, two are enough again.
+//!
 //! A read is short if it has taken everything that had arrived. A read that was not short is followed by another one without a
 //! wait, in every state.
 
@@ -29,6 +32,10 @@ const DENSE_GAP_MAX: Duration = Duration::from_micros(500);
 
 /// The least size of what arrives during a delay, in bytes: two writes of a server. With less, the delay has saved no wake-up.
 const WAITED_BYTES_MIN: usize = 16 * 1024;
+
+/// The number of reads that lead to a delay, at first and at most.
+const DENSE_READS_MIN: u32 = 2;
+const DENSE_READS_MAX: u32 = 1_024;
 
 /// Decides whether to delay the next read of a socket.
 ///
@@ -52,15 +59,18 @@ const WAITED_BYTES_MIN: usize = 16 * 1024;
 pub struct ReadDelay {
     limit: Duration,
     flow: ReadFlow,
+    /// The number of reads that lead to a delay.
+    reads: u32,
 }
 
 /// How data arrives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ReadFlow {
     Sparse,
-    /// A read at this time may be the first one of a dense flow.
-    First {
+    /// This many reads were dense, the last one at this time.
+    Dense {
         at: Instant,
+        count: u32,
     },
     /// The next read is delayed.
     Waiting {
@@ -78,7 +88,7 @@ impl ReadDelay {
     /// read is delayed.
     #[must_use]
     pub fn new(limit: Duration) -> Self {
-        Self { limit: limit.min(READ_DELAY_MAX), flow: ReadFlow::Sparse }
+        Self { limit: limit.min(READ_DELAY_MAX), flow: ReadFlow::Sparse, reads: DENSE_READS_MIN }
     }
 
     /// Handles the result of a read. `is_short` is true if the read has taken everything that had arrived, so that it did not
@@ -92,17 +102,26 @@ impl ReadDelay {
             ReadFlow::Waited { at, bytes: before } if is_after(at, READ_DELAY_MAX) => {
                 let bytes = before.saturating_add(bytes);
                 match is_short {
-                    true if bytes < WAITED_BYTES_MIN => ReadFlow::Sparse,
-                    true => self.wait(now),
+                    true if bytes < WAITED_BYTES_MIN => {
+                        self.reads = self.reads.saturating_mul(2).min(DENSE_READS_MAX);
+                        ReadFlow::Sparse
+                    }
+                    true => {
+                        self.reads = DENSE_READS_MIN;
+                        self.wait(now)
+                    }
                     false => ReadFlow::Waited { at: now, bytes },
                 }
             }
-            ReadFlow::First { at }
+            ReadFlow::Dense { at, count }
                 if is_short && bytes >= DENSE_BYTES_MIN && is_after(at, DENSE_GAP_MAX) =>
             {
-                self.wait(now)
+                match count.saturating_add(1) {
+                    count if count >= self.reads => self.wait(now),
+                    count => ReadFlow::Dense { at: now, count },
+                }
             }
-            _ if bytes >= DENSE_BYTES_MIN => ReadFlow::First { at: now },
+            _ if bytes >= DENSE_BYTES_MIN => ReadFlow::Dense { at: now, count: 1 },
             _ => ReadFlow::Sparse,
         };
     }
@@ -122,7 +141,7 @@ impl ReadDelay {
     pub fn until(&self) -> Option<Instant> {
         match self.flow {
             ReadFlow::Waiting { until } => Some(until),
-            ReadFlow::Sparse | ReadFlow::First { .. } | ReadFlow::Waited { .. } => None,
+            ReadFlow::Sparse | ReadFlow::Dense { .. } | ReadFlow::Waited { .. } => None,
         }
     }
 
@@ -175,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn two_reads_in_quick_succession_delay_the_next_one() {
+    fn two_reads_soon_after_each_other_delay_the_next_one() {
         let mut reader = Reader::new();
         assert_eq!(reader.delays([(0, 8 * KIB, true), (27, 8 * KIB, true)]), 0);
         assert!(reader.is_waiting());
@@ -192,9 +211,24 @@ mod tests {
         // What arrived during the delay is no more than one write.
         assert_eq!(reader.delays([(0, 8 * KIB, true)]), 1);
         assert!(!reader.is_waiting());
-        // Again two reads are necessary.
-        assert_eq!(reader.delays([(0, 8 * KIB, true)]), 0);
+        // Twice as many reads are necessary now.
+        assert_eq!(reader.delays([(0, 8 * KIB, true); 3]), 0);
         assert!(!reader.is_waiting());
+        assert_eq!(reader.delays([(0, 8 * KIB, true); 1]), 0);
+        assert!(reader.is_waiting());
+        // After a delay in which much has arrived, two are enough.
+        assert_eq!(reader.delays([(0, 300 * KIB, true), (0, 51, true)]), 2);
+        assert_eq!(reader.delays([(0, 8 * KIB, true); 4]), 0);
+        assert!(reader.is_waiting());
+    }
+
+    /// The server sends the next write when this client has received the one before. Each delay is of no use.
+    #[test]
+    fn a_server_that_waits_for_the_client_causes_few_delays() {
+        let mut reader = Reader::new();
+        assert_eq!(reader.delays([(50, 8 * KIB, true); 2_100]), 10);
+        // From here on one delay in about a thousand reads.
+        assert!(reader.delays(std::iter::repeat_n((50, 8 * KIB, true), 100_000)) < 100);
     }
 
     #[test]
@@ -249,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_stands_still_delays_no_longer_than_the_limit() {
+    fn a_clock_that_is_stopped_delays_no_longer_than_the_limit() {
         let mut delay = ReadDelay::new(READ_DELAY_MAX);
         let now = Instant::now();
         for _ in 0..100 {

@@ -5,7 +5,7 @@ use super::*;
 const WRITE: usize = 8 * 1024;
 
 impl TestDriver {
-    /// Passes in two reads in quick succession. Returns whether the next one is delayed.
+    /// Passes in two reads, one soon after the other. Returns whether the next one is delayed.
     fn read_densely(&mut self) -> bool {
         for _ in 0..2 {
             self.now += Duration::from_micros(27);
@@ -21,7 +21,7 @@ impl TestDriver {
 }
 
 #[test]
-fn the_read_after_two_in_quick_succession_is_delayed() {
+fn the_read_after_two_soon_after_each_other_is_delayed() {
     let mut driver = TestDriver::up(lasting());
     assert!(driver.read_densely());
     assert_eq!(driver.supervisor.read_until(driver.link), Some(driver.now + READ_DELAY_MAX));
