@@ -33,7 +33,7 @@ mod telemetry;
 mod tests;
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -191,7 +191,8 @@ impl Listener {
     /// # Cancel safety
     /// A dropped future loses nothing. A batch that was returned counts as delivered.
     pub async fn recv_batch_max(&mut self, max: usize) -> Result<Batch<'_>, Error> {
-        self.receiver.recv_batch(max).await
+        poll_fn(|cx| self.receiver.poll_batch(cx)).await?;
+        Ok(self.receiver.batch(max))
     }
 
     // ---- everything else, through the handle too ----

@@ -1,7 +1,6 @@
 //! [`Receiver`]: the receiving half of a listener, from the queue to the events and batches that the user receives.
 
 use std::fmt;
-use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::SystemTime;
@@ -132,21 +131,32 @@ impl Receiver {
         self.is_terminated
     }
 
-    /// See [`Listener::recv_batch_max`](super::Listener::recv_batch_max).
-    pub(super) async fn recv_batch(&mut self, max: usize) -> Result<Batch<'_>, Error> {
+    /// Waits until there is a notification or a loss for [`batch`](Self::batch), which must follow. The loss of the last batch is
+    /// dropped.
+    pub(super) fn poll_batch(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.loss = None;
-        self.drop_empty_run();
-        while self.current.is_empty() && self.loss.is_none() {
-            let taken = poll_fn(|cx| self.poll_take(cx)).await;
+        loop {
+            if !self.current.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            self.current.clear();
+            if self.loss.is_some() {
+                return Poll::Ready(Ok(()));
+            }
+            let taken = ready!(self.poll_take(cx));
             self.take(taken)?;
-            self.drop_empty_run();
         }
+    }
+
+    /// Returns the loss, or at most `max` notifications of the current run. See
+    /// [`Listener::recv_batch_max`](super::Listener::recv_batch_max).
+    pub(super) fn batch(&mut self, max: usize) -> Batch<'_> {
         if let Some(loss) = &self.loss {
-            return Ok(Batch::new(&[], 0, self.consumer.sequence(), &self.info).after(loss));
+            return Batch::new(&[], 0, self.consumer.sequence(), &self.info).after(loss);
         }
         let batch = self.current.batch(max);
         Counters::add(&self.counters.delivered, batch.len() as u64);
-        Ok(batch)
+        batch
     }
 
     /// Waits for the next element of the ring. It takes part in the cooperative scheduling of tokio: a queue that is never
@@ -193,13 +203,6 @@ impl Receiver {
         let notification = self.current.next_copied()?;
         Counters::add(&self.counters.delivered, 1);
         Some(notification)
-    }
-
-    /// Drops the current run, and the view of its buffer, if all of it was delivered.
-    fn drop_empty_run(&mut self) {
-        if self.current.is_empty() {
-            self.current.clear();
-        }
     }
 }
 

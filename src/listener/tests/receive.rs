@@ -1,7 +1,5 @@
 //! Tests of the receiver: every way to receive delivers the same stream, and counts it.
 
-use std::future::Future;
-use std::pin::pin;
 use std::task::Poll;
 
 use super::pins::{check, check_owned};
@@ -83,12 +81,9 @@ impl Receiving {
                 None => return false,
             },
             Step::Batch(max) => {
-                let mut count = 0;
-                // What is not ready is dropped.
-                let Poll::Ready(batch) = pin!(self.receiver.recv_batch(*max)).poll(&mut cx) else {
-                    return false;
-                };
-                let batch = batch.unwrap();
+                let Poll::Ready(ready) = self.receiver.poll_batch(&mut cx) else { return false };
+                ready.unwrap();
+                let (batch, mut count) = (self.receiver.batch(*max), 0);
                 assert!(batch.len() <= (*max).max(1));
                 for notification in &batch {
                     assert_eq!(notification.sequence(), self.delivered + self.lagged + count);
@@ -159,7 +154,7 @@ fn every_way_to_receive_returns_the_cause_of_the_end_once() {
         let mut receive = || match way {
             0 => receiver.poll_recv(&mut cx).map_ok(|_| 1),
             1 => Poll::Ready(receiver.try_recv().map(|event| usize::from(event.is_some()))),
-            2 => pin!(receiver.recv_batch(1)).poll(&mut cx).map_ok(|batch| batch.len()),
+            2 => receiver.poll_batch(&mut cx).map_ok(|()| receiver.batch(1).len()),
             _ => {
                 receiver.poll_next(&mut cx).map(|item| item.map_or(Ok(0), |event| event.map(|_| 1)))
             }
