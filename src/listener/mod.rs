@@ -4,6 +4,7 @@ mod attempt;
 mod builder;
 pub(crate) mod command_queue;
 mod current;
+mod end;
 pub(crate) mod environment;
 mod facades;
 mod first_connect;
@@ -13,6 +14,7 @@ mod hook;
 mod links;
 #[cfg(feature = "metrics")]
 mod metrics;
+mod receiver;
 pub(crate) mod shared;
 pub(crate) mod sink;
 mod stats;
@@ -25,25 +27,24 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use futures_core::{FusedStream, Stream};
 use tokio::sync::mpsc;
-use tokio::task::{JoinHandle, coop};
+use tokio::task::JoinHandle;
 
 pub use self::builder::ListenerBuilder;
 use self::command_queue::QueuedCall;
-use self::current::CurrentRun;
 pub use self::handle::ListenerHandle;
+use self::receiver::Receiver;
 use self::shared::ListenerShared;
 use self::sink::Chunk;
-use self::stats::Counters;
 pub use self::stats::Stats;
 use crate::config::Config;
 use crate::error::Error;
-use crate::notification::{Batch, Event, Gap, Lagged, Loss, ReceiveInfo};
-use crate::proto::ring::{Consumer, Taken};
+use crate::notification::{Batch, Event, Gap};
+use crate::proto::ring::Consumer;
 use crate::proto::session::Rows;
 use crate::proto::supervisor::{Listening, State};
 
@@ -69,16 +70,7 @@ use crate::proto::supervisor::{Listening, State};
 ///
 /// Dropping a listener ends its session in the background. [`close`](Self::close) waits for the end.
 pub struct Listener {
-    consumer: Consumer<Chunk, Gap>,
-    current: CurrentRun,
-    /// The loss of the last batch.
-    loss: Option<Loss>,
-    /// What batches return that contain only a loss.
-    info: ReceiveInfo,
-    /// The error that the listener ended with was returned.
-    is_cause_returned: bool,
-    /// The stream has returned `None`.
-    is_terminated: bool,
+    receiver: Receiver,
     handle: ListenerHandle,
     /// `None` before it is started, and after `close` has taken it.
     task: Option<JoinHandle<()>>,
@@ -115,12 +107,12 @@ impl Listener {
         shared: Arc<ListenerShared>,
     ) -> Self {
         Self {
-            consumer,
-            current: CurrentRun::new(shared.pins.clone()),
-            loss: None,
-            info: ReceiveInfo { received_at: SystemTime::UNIX_EPOCH, epoch: 1 },
-            is_cause_returned: false,
-            is_terminated: false,
+            receiver: Receiver::new(
+                consumer,
+                shared.pins.clone(),
+                shared.counters.consumer.clone(),
+                shared.end.clone(),
+            ),
             handle: ListenerHandle::new(requests, shared),
             task: None,
         }
@@ -149,7 +141,7 @@ impl Listener {
     // Not an `async fn`: that would move the event once more.
     #[inline(always)]
     pub fn recv(&mut self) -> impl Future<Output = Result<Event, Error>> + Send {
-        Recv(self)
+        Recv(&mut self.receiver)
     }
 
     /// Polls for the next event. The waker of the last call is woken.
@@ -158,37 +150,7 @@ impl Listener {
     /// See [`recv`](Self::recv).
     #[inline(always)]
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, Error>> {
-        // Only the usual case is inlined, and returns where it makes the event: each further move of the event would cost
-        // measurable time.
-        if let Some(notification) = self.current.next_inline() {
-            Counters::add(&self.handle.shared().counters.consumer.delivered, 1);
-            return Poll::Ready(Ok(Event::Notification(notification)));
-        }
-        self.poll_recv_slow(cx)
-    }
-
-    #[inline(never)]
-    fn poll_recv_slow(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, Error>> {
-        loop {
-            if let Some(event) = self.next_in_run() {
-                return Poll::Ready(Ok(event));
-            }
-            match ready!(self.poll_run(cx)) {
-                Ok(None) => {}
-                Ok(Some(loss)) => return Poll::Ready(Ok(loss)),
-                Err(error) => return Poll::Ready(Err(error)),
-            }
-        }
-    }
-
-    /// Waits for the next run, or for a loss before it.
-    #[inline(never)]
-    fn poll_run(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Event>, Error>> {
-        // A loss of the last batch was delivered with that batch.
-        self.loss = None;
-        self.current.clear();
-        let taken = ready!(self.poll_take(cx));
-        Poll::Ready(self.take(taken).map(|()| self.loss.take().map(Event::from)))
+        self.receiver.poll_recv(cx)
     }
 
     /// Returns the next event, if one is queued.
@@ -196,16 +158,7 @@ impl Listener {
     /// # Errors
     /// See [`recv`](Self::recv).
     pub fn try_recv(&mut self) -> Result<Option<Event>, Error> {
-        self.loss = None;
-        loop {
-            if let Some(event) = self.next_in_run().or_else(|| self.next_loss()) {
-                return Ok(Some(event));
-            }
-            match self.consumer.try_take() {
-                Taken::Empty => return Ok(None),
-                taken => self.take(taken)?,
-            }
-        }
+        self.receiver.try_recv()
     }
 
     /// Waits for the notifications of one read of the socket, and returns them as a batch, without a copy.
@@ -229,19 +182,8 @@ impl Listener {
     /// # Cancel safety
     /// A dropped future loses nothing. A batch that was returned counts as delivered.
     pub async fn recv_batch_max(&mut self, max: usize) -> Result<Batch<'_>, Error> {
-        self.loss = None;
-        self.drop_empty_run();
-        while self.current.is_empty() && self.loss.is_none() {
-            let taken = poll_fn(|cx| self.poll_take(cx)).await;
-            self.take(taken)?;
-            self.drop_empty_run();
-        }
-        if let Some(loss) = &self.loss {
-            return Ok(Batch::new(&[], 0, self.consumer.sequence(), &self.info).after(loss));
-        }
-        let batch = self.current.batch(max);
-        Counters::add(&self.handle.shared().counters.consumer.delivered, batch.len() as u64);
-        Ok(batch)
+        poll_fn(|cx| self.receiver.poll_batch(cx)).await?;
+        Ok(self.receiver.batch(max))
     }
 
     // ---- everything else, through the handle too ----
@@ -369,70 +311,10 @@ impl Listener {
             let _ = task.await;
         }
     }
-
-    // ---- the queue ----
-
-    /// Waits for the next element of the ring. It takes part in the cooperative scheduling of tokio: a queue that is never
-    /// empty must not block the timers and the other futures of the caller's task.
-    fn poll_take(&mut self, cx: &mut Context<'_>) -> Poll<Taken<Chunk, Gap>> {
-        let turn = ready!(coop::poll_proceed(cx));
-        let taken = ready!(self.consumer.poll_take(cx));
-        turn.made_progress();
-        Poll::Ready(taken)
-    }
-
-    /// Handles an element of the ring.
-    fn take(&mut self, taken: Taken<Chunk, Gap>) -> Result<(), Error> {
-        match taken {
-            Taken::Item { value: chunk, first, skip } => {
-                self.current.replace(chunk, first, skip);
-                let counters = &self.handle.shared().counters;
-                Counters::set(&counters.consumer.taken, self.consumer.taken());
-                Counters::set(&counters.consumer.taken_bytes, self.consumer.taken_bytes());
-            }
-            Taken::Lost { first, count } => {
-                Counters::set(&self.handle.shared().counters.consumer.lagged, self.consumer.lost());
-                self.loss = Some(Loss::Lagged(Lagged { first_sequence: first, count }));
-            }
-            Taken::Mark(gap) => self.loss = Some(Loss::Gap(gap)),
-            Taken::Empty => {}
-            Taken::Closed => {
-                let shared = self.handle.shared();
-                return Err(match shared.cause() {
-                    Some(cause) if !self.is_cause_returned => {
-                        self.is_cause_returned = true;
-                        cause.clone()
-                    }
-                    _ => shared.closed(),
-                });
-            }
-        }
-        Ok(())
-    }
-
-    /// Returns the next notification of the current run, if there is one.
-    fn next_in_run(&mut self) -> Option<Event> {
-        let notification = self.current.next_copied()?;
-        Counters::add(&self.handle.shared().counters.consumer.delivered, 1);
-        Some(Event::Notification(notification))
-    }
-
-    /// Returns the loss after the current run, if there is one.
-    fn next_loss(&mut self) -> Option<Event> {
-        self.current.clear();
-        self.loss.take().map(Event::from)
-    }
-
-    /// Drops the current run, and the view of its buffer, if all of it was delivered.
-    fn drop_empty_run(&mut self) {
-        if self.current.is_empty() {
-            self.current.clear();
-        }
-    }
 }
 
 /// The future of [`Listener::recv`].
-struct Recv<'a>(&'a mut Listener);
+struct Recv<'a>(&'a mut Receiver);
 
 impl Future for Recv<'_> {
     type Output = Result<Event, Error>;
@@ -448,23 +330,14 @@ impl Stream for Listener {
 
     /// Ends after the error that the listener ended with, or at once after a close.
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let listener = self.get_mut();
-        let was_returned = listener.is_cause_returned;
-        Poll::Ready(match ready!(listener.poll_recv(cx)) {
-            // The kind of the error does not decide: the cause may be of any kind, `Closed` too.
-            Err(_) if listener.is_cause_returned == was_returned => {
-                listener.is_terminated = true;
-                None
-            }
-            item => Some(item),
-        })
+        self.get_mut().receiver.poll_next(cx)
     }
 }
 
 impl FusedStream for Listener {
     /// Returns true once the stream has returned `None`. It does so again each time it is polled.
     fn is_terminated(&self) -> bool {
-        self.is_terminated
+        self.receiver.is_terminated()
     }
 }
 
@@ -479,7 +352,7 @@ impl fmt::Debug for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Listener")
             .field("state", &self.state())
-            .field("consumer", &self.consumer)
+            .field("receiver", &self.receiver)
             .finish_non_exhaustive()
     }
 }

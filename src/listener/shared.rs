@@ -1,14 +1,15 @@
 //! [`ListenerShared`]: the state, the counters and the last error, which a listener, its handles and its task share.
 
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use tokio::sync::watch;
 
 use super::command_queue::CommandRoom;
+use super::end::End;
 use super::stats::{Counters, Stats};
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::proto::ring::Pins;
 use crate::proto::supervisor::{LogEvent, State};
 
@@ -16,8 +17,7 @@ use crate::proto::supervisor::{LogEvent, State};
 pub(crate) struct ListenerShared {
     /// Written only by the task.
     state: watch::Sender<CountedState>,
-    /// The error that the listener ended with, unless it was closed.
-    cause: OnceLock<Error>,
+    pub(super) end: Arc<End>,
     /// `i64::MIN` if it is unknown.
     process_id: AtomicI64,
     /// The last error and its time. Written only by the task, rarely.
@@ -54,7 +54,7 @@ impl ListenerShared {
         Self {
             pins,
             state: watch::Sender::new(CountedState { state: State::Connecting, times: [0; 5] }),
-            cause: OnceLock::new(),
+            end: Arc::default(),
             process_id: AtomicI64::new(i64::MIN),
             last_error: Mutex::new(None),
             counters: Counters::default(),
@@ -75,11 +75,11 @@ impl ListenerShared {
     }
 
     pub(super) fn end(&self, cause: Error) {
-        let _ = self.cause.set(cause);
+        self.end.set(cause);
     }
 
     pub(crate) fn cause(&self) -> Option<&Error> {
-        self.cause.get()
+        self.end.cause()
     }
 
     /// Stores the error of an event, and then counts it, so that a user that finds the count also finds the error.
@@ -114,12 +114,7 @@ impl ListenerShared {
 
     /// Returns the error of a call after the end of the listener.
     pub(super) fn closed(&self) -> Error {
-        match self.cause() {
-            Some(cause) => {
-                Error::caused(ErrorKind::Closed, "the listener has ended", cause.clone())
-            }
-            None => Error::new(ErrorKind::Closed, "the listener is closed"),
-        }
+        self.end.closed()
     }
 
     pub(crate) fn process_id(&self) -> Option<i32> {

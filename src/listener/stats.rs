@@ -1,5 +1,6 @@
 //! [`Stats`]: the statistics of a listener, and the [`Counters`] that they are read from.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::proto::supervisor::{SupervisorCounters, supervisor_counters};
@@ -103,7 +104,7 @@ macro_rules! declare {
             pub(super) kept_bytes: AtomicU64,
             $(pub(super) $task: AtomicU64,)+
             $($from: AtomicU64,)+
-            pub(super) consumer: ConsumerCounters,
+            pub(super) consumer: Arc<ConsumerCounters>,
         }
 
         /// The counters that the consumer writes, on cache lines of their own: it writes one of them for every notification.

@@ -1,6 +1,7 @@
 //! Tests of the queue of a listener: dropped notifications, counters and memory.
 
 mod pins;
+mod receive;
 mod stall;
 
 use std::sync::Arc;
@@ -27,6 +28,7 @@ struct Queue {
     socket: BytesMut,
     input: BytesMut,
     sent: u64,
+    shared: Arc<ListenerShared>,
 }
 
 impl Queue {
@@ -37,9 +39,9 @@ impl Queue {
     fn with_pins(capacity: u64, bytes: usize, overflow: Overflow, pins: &Pins) -> Self {
         let (producer, consumer) = ring::channel(capacity);
         let shared = Arc::new(ListenerShared::new(pins.clone()));
-        let mut sink = RingSink::new(producer, capacity, bytes, overflow, shared);
+        let mut sink = RingSink::new(producer, capacity, bytes, overflow, shared.clone());
         let input = sink.first_buffer();
-        Self { sink, consumer, socket: BytesMut::new(), input, sent: 0 }
+        Self { sink, consumer, socket: BytesMut::new(), input, sent: 0, shared }
     }
 
     /// The server writes `count` notifications; each payload begins with its number.

@@ -12,13 +12,13 @@ use crate::notification::{Notification, NotificationRef};
 const BUFFER: u64 = BUFFER_BYTES as u64;
 
 /// Checks the content of a notification: its payload is its sequence number, with leading zeros up to its length.
-fn check(notification: &NotificationRef<'_>) {
+pub(super) fn check(notification: &NotificationRef<'_>) {
     let expect = format!("{:0>1$}", notification.sequence(), notification.payload_bytes().len());
     assert_eq!(notification.payload(), &*expect);
     assert_eq!((notification.channel(), notification.process_id()), ("c", 1));
 }
 
-fn check_owned(notification: &Notification) {
+pub(super) fn check_owned(notification: &Notification) {
     let expect = format!("{:0>1$}", notification.sequence(), notification.payload_bytes().len());
     assert_eq!(notification.payload(), &*expect);
     assert_eq!((notification.channel(), notification.process_id()), ("c", 1));

@@ -1,0 +1,213 @@
+//! [`Receiver`]: the receiving half of a listener, from the queue to the events and batches that the user receives.
+
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::SystemTime;
+
+use tokio::task::coop;
+
+use super::current::CurrentRun;
+use super::end::End;
+use super::sink::Chunk;
+use super::stats::{ConsumerCounters, Counters};
+use crate::error::Error;
+use crate::notification::{Batch, Event, Gap, Lagged, Loss, Notification, ReceiveInfo};
+use crate::proto::ring::{Consumer, Pins, Taken};
+
+/// The consuming end of a queue, with the run that is being delivered, the losses between runs, and the counters of what was
+/// delivered. It returns the cause of the end once.
+pub(super) struct Receiver {
+    consumer: Consumer<Chunk, Gap>,
+    current: CurrentRun,
+    /// The loss of the last batch.
+    loss: Option<Loss>,
+    /// What batches return that contain only a loss.
+    info: ReceiveInfo,
+    /// The notification that `poll_other` has copied, until `poll_recv` returns it in the same call.
+    copied: Option<Notification>,
+    counters: Arc<ConsumerCounters>,
+    end: Arc<End>,
+    /// The cause of the end was returned.
+    is_cause_returned: bool,
+    /// The stream has returned `None`.
+    is_terminated: bool,
+}
+
+impl Receiver {
+    /// Creates the receiver of a queue. Its pinned buffers count in `pins`.
+    pub(super) fn new(
+        consumer: Consumer<Chunk, Gap>,
+        pins: Pins,
+        counters: Arc<ConsumerCounters>,
+        end: Arc<End>,
+    ) -> Self {
+        Self {
+            consumer,
+            current: CurrentRun::new(pins),
+            loss: None,
+            info: ReceiveInfo { received_at: SystemTime::UNIX_EPOCH, epoch: 1 },
+            copied: None,
+            counters,
+            end,
+            is_cause_returned: false,
+            is_terminated: false,
+        }
+    }
+
+    /// See [`Listener::poll_recv`](super::Listener::poll_recv).
+    #[inline(always)]
+    pub(super) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, Error>> {
+        loop {
+            // Only the usual case is inlined into the caller, and returns where it makes the event: each further move of the event
+            // would cost measurable time.
+            if let Some(notification) = self.current.next_inline() {
+                Counters::add(&self.counters.delivered, 1);
+                return Poll::Ready(Ok(Event::Notification(notification)));
+            }
+            if let Some(loss) = ready!(self.poll_other(cx))? {
+                return Poll::Ready(Ok(loss.into()));
+            }
+            if let Some(notification) = self.copied.take() {
+                return Poll::Ready(Ok(Event::Notification(notification)));
+            }
+        }
+    }
+
+    /// Waits for what is not in the usual case: a notification that needs an allocation or is at the end of its run, the next run, or
+    /// a loss. A notification that it copies is in `copied` then.
+    // If it returned the notification, the compiler would keep each event of `poll_recv` in memory, and not in registers.
+    #[inline(never)]
+    fn poll_other(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Loss>, Error>> {
+        loop {
+            self.copied = self.next_in_run();
+            if self.copied.is_some() {
+                return Poll::Ready(Ok(None));
+            }
+            // A loss of the last batch was delivered with that batch.
+            self.loss = None;
+            self.current.clear();
+            let taken = ready!(self.poll_take(cx));
+            self.take(taken)?;
+            if let Some(loss) = self.loss.take() {
+                return Poll::Ready(Ok(Some(loss)));
+            }
+        }
+    }
+
+    /// See [`Listener::try_recv`](super::Listener::try_recv).
+    pub(super) fn try_recv(&mut self) -> Result<Option<Event>, Error> {
+        self.loss = None;
+        loop {
+            if let Some(notification) = self.next_in_run() {
+                return Ok(Some(Event::Notification(notification)));
+            }
+            self.current.clear();
+            if let Some(loss) = self.loss.take() {
+                return Ok(Some(loss.into()));
+            }
+            match self.consumer.try_take() {
+                Taken::Empty => return Ok(None),
+                taken => self.take(taken)?,
+            }
+        }
+    }
+
+    /// Polls for the next event, as a stream. See [`Listener`](super::Listener).
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Event, Error>>> {
+        let was_returned = self.is_cause_returned;
+        Poll::Ready(match ready!(self.poll_recv(cx)) {
+            // The kind of the error does not decide: the cause may be of any kind, `Closed` too.
+            Err(_) if self.is_cause_returned == was_returned => {
+                self.is_terminated = true;
+                None
+            }
+            item => Some(item),
+        })
+    }
+
+    /// Returns true once the stream has returned `None`.
+    pub(super) fn is_terminated(&self) -> bool {
+        self.is_terminated
+    }
+
+    /// Waits until there is a notification or a loss for [`batch`](Self::batch), which must follow. The loss of the last batch is
+    /// dropped.
+    pub(super) fn poll_batch(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.loss = None;
+        loop {
+            if !self.current.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            self.current.clear();
+            if self.loss.is_some() {
+                return Poll::Ready(Ok(()));
+            }
+            let taken = ready!(self.poll_take(cx));
+            self.take(taken)?;
+        }
+    }
+
+    /// Returns the loss, or at most `max` notifications of the current run. See
+    /// [`Listener::recv_batch_max`](super::Listener::recv_batch_max).
+    pub(super) fn batch(&mut self, max: usize) -> Batch<'_> {
+        if let Some(loss) = &self.loss {
+            return Batch::new(&[], 0, self.consumer.sequence(), &self.info).after(loss);
+        }
+        let batch = self.current.batch(max);
+        Counters::add(&self.counters.delivered, batch.len() as u64);
+        batch
+    }
+
+    /// Waits for the next element of the ring. It takes part in the cooperative scheduling of tokio: a queue that is never
+    /// empty must not block the timers and the other futures of the caller's task.
+    fn poll_take(&mut self, cx: &mut Context<'_>) -> Poll<Taken<Chunk, Gap>> {
+        let turn = ready!(coop::poll_proceed(cx));
+        let taken = ready!(self.consumer.poll_take(cx));
+        turn.made_progress();
+        Poll::Ready(taken)
+    }
+
+    /// Handles an element of the ring.
+    fn take(&mut self, taken: Taken<Chunk, Gap>) -> Result<(), Error> {
+        match taken {
+            Taken::Item { value: chunk, first, skip } => {
+                self.current.replace(chunk, first, skip);
+                Counters::set(&self.counters.taken, self.consumer.taken());
+                Counters::set(&self.counters.taken_bytes, self.consumer.taken_bytes());
+            }
+            Taken::Lost { first, count } => {
+                Counters::set(&self.counters.lagged, self.consumer.lost());
+                self.loss = Some(Loss::Lagged(Lagged { first_sequence: first, count }));
+            }
+            Taken::Mark(gap) => self.loss = Some(Loss::Gap(gap)),
+            Taken::Empty => {}
+            Taken::Closed => return Err(self.ended()),
+        }
+        Ok(())
+    }
+
+    /// Returns the cause of the end, once, and then the error of a call after the end.
+    fn ended(&mut self) -> Error {
+        match self.end.cause() {
+            Some(cause) if !self.is_cause_returned => {
+                self.is_cause_returned = true;
+                cause.clone()
+            }
+            _ => self.end.closed(),
+        }
+    }
+
+    /// Returns the next notification of the current run, if there is one.
+    fn next_in_run(&mut self) -> Option<Notification> {
+        let notification = self.current.next_copied()?;
+        Counters::add(&self.counters.delivered, 1);
+        Some(notification)
+    }
+}
+
+impl fmt::Debug for Receiver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receiver").field("consumer", &self.consumer).finish_non_exhaustive()
+    }
+}
