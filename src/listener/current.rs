@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use super::sink::{BUFFER_BYTES, Chunk};
+use crate::notification::owned_info::OwnedInfo;
 use crate::notification::{Batch, Notification, NotificationRef, ReceiveInfo};
 use crate::proto::ring::{CurrentBytes, Pins};
 use crate::proto::wire::{self, Run};
@@ -11,6 +12,8 @@ use crate::proto::wire::{self, Run};
 pub(super) struct CurrentRun {
     bytes: CurrentBytes,
     info: ReceiveInfo,
+    /// The same for owned notifications.
+    owned_info: OwnedInfo,
     /// Bytes that were delivered.
     offset: usize,
     /// Notifications that were not delivered.
@@ -21,9 +24,11 @@ pub(super) struct CurrentRun {
 
 impl CurrentRun {
     pub(super) fn new(pins: Pins) -> Self {
+        let info = ReceiveInfo { received_at: SystemTime::UNIX_EPOCH, epoch: 1 };
         Self {
             bytes: CurrentBytes::new(pins, BUFFER_BYTES),
-            info: ReceiveInfo { received_at: SystemTime::UNIX_EPOCH, epoch: 1 },
+            info,
+            owned_info: info.into(),
             offset: 0,
             left: 0,
             next: 0,
@@ -36,7 +41,7 @@ impl CurrentRun {
         let skip = usize::try_from(skip).unwrap_or(usize::MAX);
         let run = Run::first(skip, &chunk.frames);
         (self.offset, self.left, self.next) = (0, chunk.count, first);
-        self.info = chunk.info;
+        (self.info, self.owned_info) = (chunk.info, chunk.info.into());
         self.bytes.replace(chunk.frames, chunk.buffer);
         self.advance(run);
     }
@@ -61,7 +66,7 @@ impl CurrentRun {
         }
         let rest = self.bytes.part().bytes().get(self.offset..)?;
         let (raw, bytes) = wire::first(rest)?;
-        let notification = Notification::from_frame(rest, raw, self.next, &self.info)?;
+        let notification = Notification::from_frame(rest, raw, self.next, self.owned_info)?;
         self.advance(Run { count: 1, bytes });
         Some(notification)
     }

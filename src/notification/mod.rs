@@ -9,6 +9,8 @@
 mod batch;
 mod loss;
 mod owned;
+pub(crate) mod owned_info;
+mod owned_text;
 mod shared;
 
 use std::fmt;

@@ -3,142 +3,54 @@
 use std::fmt;
 use std::time::SystemTime;
 
-use super::{NotificationRef, ReceiveInfo, text};
-use crate::proto::ring::PinnedBytes;
+use super::owned_info::{OwnedInfo, UnixNanos};
+use super::owned_text::{INLINE_BYTES, OwnedText, Pair};
+use super::{NotificationRef, text};
 use crate::proto::wire::escape::Escaped;
 use crate::proto::wire::{RawNotification, TEXT_AT};
-
-/// The highest number of bytes of channel and payload together that are stored without an allocation.
-///
-/// A usual notification is a short name and an id or a small JSON object. To copy this many bytes costs less
-/// than to allocate and free memory.
-#[allow(dead_code, reason = "only a listener uses it")]
-const INLINE_BYTES: usize = TEXT_BYTES - 1;
-
-/// The same with the NUL between the two, as in the message, so that both are copied at once.
-const TEXT_BYTES: usize = 80;
 
 /// A notification that owns its bytes and pins no receive buffer, unless it was
 /// [retained](NotificationRef::retain).
 ///
 /// Up to 79 bytes of channel and payload together need no allocation.
-// 128 bytes, written and moved in parts of eight or sixteen. If a load spans two recent stores, a processor
-// cannot forward them, and waits until both are in its cache. Between the copy out of the receive buffer and the
-// first use of the text there are three moves, and such waits took half of the time of `Listener::recv`.
 #[derive(Clone)]
 #[repr(C)]
 pub struct Notification {
-    text: Text,
+    text: OwnedText,
     process_id_and_epoch: Pair,
     sequence: u64,
-    received_at: SystemTime,
+    received_at: UnixNanos,
 }
 
-// A larger value is moved by a call of `memcpy`.
+// A larger value would be moved by a call of `memcpy`.
 const _: () = assert!(size_of::<Notification>() <= 128);
-// An `Event`, and the `Result` and `Poll` around it, use free values of the tag of `Text` as their own tags.
+// An `Event`, and the `Result` and `Poll` around it, use free values of the tag of `OwnedText` as their own tags.
 const _: () = assert!(size_of::<Option<Option<Notification>>>() == size_of::<Notification>());
 
-/// Channel, NUL and payload, after the length of the channel and the length of all.
-///
-/// The tag has eight bytes and comes first. If it were a smaller field between the others, the tags of the types
-/// around it would split each move at an unaligned address.
-#[derive(Clone)]
-#[repr(u64)]
-enum Text {
-    /// A short text. The bytes after it have no meaning: [`Notification::from_frame`] copies the bytes that follow
-    /// in the receive buffer.
-    Inline(Pair, [u8; TEXT_BYTES]),
-    /// A longer text.
-    Boxed(Pair, Box<[u8]>),
-    /// A longer text in the receive buffer, which is pinned.
-    Pinned(Pair, PinnedBytes),
-}
-
-impl Text {
-    /// Returns the channel and the payload.
-    #[inline]
-    fn split(&self) -> (&[u8], &[u8]) {
-        let (lengths, text): (_, &[u8]) = match self {
-            Self::Inline(lengths, text) => (lengths, text),
-            Self::Boxed(lengths, text) => (lengths, text),
-            Self::Pinned(lengths, pinned) => (lengths, pinned.bytes()),
-        };
-        let length = |length: u32| usize::try_from(length).unwrap_or(usize::MAX);
-        let text = text.get(..length(lengths.second())).unwrap_or(text);
-        let (channel, rest) = text.split_at(length(lengths.first()).min(text.len()));
-        (channel, rest.get(1..).unwrap_or_default())
-    }
-}
-
-/// Two numbers that are moved as one.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Pair(u64);
-
-impl Pair {
-    #[inline]
-    fn new(first: u32, second: u32) -> Self {
-        Self(u64::from(first) | u64::from(second) << 32)
-    }
-
-    /// Returns the length of the channel and of the whole text. A frame has at most 256 KiB.
-    #[inline]
-    fn lengths(raw: RawNotification<'_>) -> Self {
-        let length = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
-        Self::new(length(raw.channel.len()), length(raw.channel.len() + 1 + raw.payload.len()))
-    }
-
-    #[inline]
-    fn first(self) -> u32 {
-        let [a, b, c, d, ..] = self.0.to_le_bytes();
-        u32::from_le_bytes([a, b, c, d])
-    }
-
-    #[inline]
-    fn second(self) -> u32 {
-        let [.., a, b, c, d] = self.0.to_le_bytes();
-        u32::from_le_bytes([a, b, c, d])
-    }
-}
-
 impl Notification {
-    #[inline]
     pub(super) fn copy(from: &NotificationRef<'_>) -> Self {
-        let (channel, payload) = (from.raw.channel, from.raw.payload);
-        let mut inline = [0; TEXT_BYTES];
-        let lengths = Pair::lengths(from.raw);
-        let text = if let Some(room) = inline.get_mut(..channel.len() + 1 + payload.len()) {
-            let (head, tail) = room.split_at_mut(channel.len() + 1);
-            head[..channel.len()].copy_from_slice(channel);
-            tail.copy_from_slice(payload);
-            Text::Inline(lengths, inline)
-        } else {
-            Text::Boxed(lengths, [channel, &[0], payload].concat().into_boxed_slice())
-        };
-        Self::new(text, from.raw, from.sequence, from.info)
+        Self::new(OwnedText::copy(from.raw), from.raw, from.sequence, (*from.info).into())
     }
 
     /// Pins the receive buffer if the text is long and the buffer can be pinned; otherwise copies.
     pub(super) fn retain(from: &NotificationRef<'_>) -> Self {
         let raw = from.raw;
         let length = raw.channel.len() + 1 + raw.payload.len();
-        let pinned = from.part.filter(|_| length > TEXT_BYTES).and_then(|part| {
+        let pinned = from.part.filter(|_| length > INLINE_BYTES + 1).and_then(|part| {
             let start = part.position(raw.channel)?;
             part.pin(start..start + length)
         });
         match pinned {
             Some(pinned) => {
-                let text = Text::Pinned(Pair::lengths(raw), pinned);
-                Self::new(text, raw, from.sequence, from.info)
+                Self::new(OwnedText::pinned(raw, pinned), raw, from.sequence, (*from.info).into())
             }
             None => Self::copy(from),
         }
     }
 
-    /// Copies the first notification of `frames`, which was parsed to `raw`, with one copy of a fixed length.
+    /// Copies the first notification of `frames`, which was parsed to `raw`, with copies of constant length.
     ///
-    /// Returns `None` if it needs an allocation, or if `frames` ends less than that length after the start of its
-    /// text. Then copy it by its parts.
+    /// Returns `None` if it needs an allocation, or if `frames` ends too early for such copies. Then copy it by its parts.
     #[allow(dead_code, reason = "only a listener uses it")]
     #[inline(always)]
     #[must_use]
@@ -146,18 +58,14 @@ impl Notification {
         frames: &[u8],
         raw: RawNotification<'_>,
         sequence: u64,
-        info: &ReceiveInfo,
+        info: OwnedInfo,
     ) -> Option<Self> {
-        // A copy of a constant length is a few moves. It includes bytes after the text, which are not used.
-        let text = frames.get(TEXT_AT..)?.first_chunk::<TEXT_BYTES>()?;
-        if raw.channel.len() + raw.payload.len() > INLINE_BYTES {
-            return None;
-        }
-        Some(Self::new(Text::Inline(Pair::lengths(raw), *text), raw, sequence, info))
+        let text = OwnedText::copy_words(frames.get(TEXT_AT..)?, raw)?;
+        Some(Self::new(text, raw, sequence, info))
     }
 
     #[inline(always)]
-    fn new(text: Text, raw: RawNotification<'_>, sequence: u64, info: &ReceiveInfo) -> Self {
+    fn new(text: OwnedText, raw: RawNotification<'_>, sequence: u64, info: OwnedInfo) -> Self {
         let process_id_and_epoch = Pair::new(raw.process_id.cast_unsigned(), info.epoch);
         Self { text, process_id_and_epoch, sequence, received_at: info.received_at }
     }
@@ -165,27 +73,27 @@ impl Notification {
     /// See [`NotificationRef::channel`].
     #[must_use]
     pub fn channel(&self) -> &str {
-        text(self.text.split().0)
+        text(self.text.channel())
     }
 
     /// See [`NotificationRef::channel_bytes`].
     #[inline]
     #[must_use]
     pub fn channel_bytes(&self) -> &[u8] {
-        self.text.split().0
+        self.text.channel()
     }
 
     /// See [`NotificationRef::payload`].
     #[must_use]
     pub fn payload(&self) -> &str {
-        text(self.text.split().1)
+        text(self.text.payload())
     }
 
     /// See [`NotificationRef::payload_bytes`].
     #[inline]
     #[must_use]
     pub fn payload_bytes(&self) -> &[u8] {
-        self.text.split().1
+        self.text.payload()
     }
 
     /// See [`NotificationRef::process_id`].
@@ -199,7 +107,7 @@ impl Notification {
     #[inline]
     #[must_use]
     pub fn received_at(&self) -> SystemTime {
-        self.received_at
+        self.received_at.into()
     }
 
     /// See [`NotificationRef::sequence`].
@@ -228,7 +136,8 @@ impl PartialEq for Notification {
     fn eq(&self, other: &Self) -> bool {
         self.sequence == other.sequence
             && self.process_id_and_epoch == other.process_id_and_epoch
-            && self.text.split() == other.text.split()
+            && self.channel_bytes() == other.channel_bytes()
+            && self.payload_bytes() == other.payload_bytes()
     }
 }
 
@@ -260,6 +169,7 @@ mod tests {
     use bytes::BytesMut;
 
     use super::*;
+    use crate::notification::ReceiveInfo;
     use crate::proto::wire::{self, BackendMessage};
 
     #[test]
@@ -273,7 +183,7 @@ mod tests {
             assert_eq!(owned.channel(), "jobs");
             assert_eq!(owned.payload_bytes(), payload);
             assert_eq!((owned.process_id(), owned.sequence(), owned.epoch()), (-7, 42, 3));
-            assert_eq!(matches!(owned.text, Text::Inline(..)), len + 4 <= INLINE_BYTES);
+            assert_eq!(matches!(owned.text, OwnedText::Inline(..)), len + 4 <= INLINE_BYTES);
         }
     }
 
@@ -291,26 +201,29 @@ mod tests {
     #[test]
     fn a_copy_of_a_frame_equals_the_copy_of_its_parts_wherever_the_buffer_ends() {
         let info = ReceiveInfo { received_at: SystemTime::UNIX_EPOCH, epoch: 3 };
-        for len in 0..200 {
+        let mut copies = 0;
+        for (channel, payload) in (1..30).flat_map(|n| (0..100).map(move |len| (n, len))) {
             for behind in [0, 1, 30, 80] {
-                let payload = vec![b'p'; len];
-                let raw = RawNotification { process_id: 5, channel: b"c1", payload: &payload };
+                let (channel, payload) = (vec![b'c'; channel], vec![b'p'; payload]);
+                let raw = RawNotification { process_id: 5, channel: &channel, payload: &payload };
                 let mut frames = BytesMut::new();
                 BackendMessage::NotificationResponse(raw).encode(&mut frames).unwrap();
                 frames.extend_from_slice(&vec![b'A'; behind]);
                 let found = wire::frames(&frames).next().unwrap();
-                let copied = Notification::from_frame(&frames, found, 9, &info);
-                assert_eq!(
-                    copied.is_some(),
-                    len + 2 <= INLINE_BYTES && frames.len() >= TEXT_AT + TEXT_BYTES
-                );
+                let copied = Notification::from_frame(&frames, found, 9, info.into());
+                let is_short = channel.len() + payload.len() <= INLINE_BYTES;
+                if !is_short || behind == 80 {
+                    assert_eq!(copied.is_some(), is_short, "{raw:?}");
+                }
                 let Some(copied) = copied else { continue };
+                copies += 1;
                 assert_eq!(copied, NotificationRef::new(raw, 9, &info, None).to_owned());
                 assert_eq!(
                     (copied.channel_bytes(), copied.payload_bytes()),
-                    (&b"c1"[..], &payload[..])
+                    (&channel[..], &payload[..])
                 );
             }
         }
+        assert!(copies > 2_000);
     }
 }

@@ -224,12 +224,29 @@ enum NextFrame<'a> {
 #[inline]
 #[must_use]
 pub fn first(validated: &[u8]) -> Option<(RawNotification<'_>, usize)> {
+    // Usually the NUL is near. Its position is found in the bytes of the buffer, some of which may be behind the frame: `take`
+    // refuses a length that is greater than that of its strings.
+    let near = validated.get(TEXT_AT..).and_then(near_nul);
+    let nul = |strings: &[u8]| near.or_else(|| position_of_nul(strings));
     // The length includes the NUL. An empty channel is not valid.
-    let find = |strings: &[u8]| position_of_nul(strings).filter(|end| *end > 0)?.checked_add(1);
+    let find = |strings: &[u8]| nul(strings).filter(|end| *end > 0)?.checked_add(1);
     match take(validated, find) {
         NextFrame::Whole(notification, next) => Some((notification, validated.len() - next.len())),
         NextFrame::Stopped => None,
     }
+}
+
+/// Returns the offset of the first NUL, if there are at least 16 bytes and it is one of the first 16. It is inlined:
+/// the call of [`position_of_nul`] costs more than this.
+#[inline(always)]
+fn near_nul(bytes: &[u8]) -> Option<usize> {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGHS: u64 = 0x8080_8080_8080_8080;
+    // The lowest bit that is set belongs to the first zero byte.
+    let zeros = |word: u64| word.wrapping_sub(ONES) & !word & HIGHS;
+    let [first, second] = words(*bytes.first_chunk()?).map(zeros);
+    let (before, found) = if first == 0 { (8, second) } else { (0, first) };
+    (found != 0).then_some(before + (found.trailing_zeros() / 8) as usize)
 }
 
 #[inline(always)]

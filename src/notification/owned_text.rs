@@ -1,0 +1,162 @@
+//! [`OwnedText`]: the channel and the payload of a notification that owns them.
+
+use crate::proto::ring::PinnedBytes;
+use crate::proto::wire::RawNotification;
+
+/// The highest number of bytes of channel and payload together that are stored without an allocation.
+///
+/// A usual notification is a short name and an id or a small JSON object. To copy this many bytes costs less
+/// than to allocate and free memory.
+pub(super) const INLINE_BYTES: usize = WORDS * WORD_BYTES - 1;
+
+/// A text of at most [`INLINE_BYTES`]. The bytes after it have no meaning.
+///
+/// The payload is at [`payload_at`]: at the beginning of a word if it can be.
+type Words = [Word; WORDS];
+
+/// The bytes of one store.
+///
+/// The text is read soon after it was copied out of the receive buffer. A processor forwards a load that lies within one recent
+/// store, and waits if the load spans two. So the payload begins with a store. And a value of this type is moved in a register,
+/// where an array of 80 bytes is copied from memory to memory by each function that returns it. Both together were half of the
+/// time of `Listener::recv`.
+type Word = [u8; WORD_BYTES];
+
+const WORD_BYTES: usize = 16;
+const WORDS: usize = 5;
+
+/// Returns the offset of the payload in a text. The channel is at the beginning.
+///
+/// The payload begins at the second word if channel and payload fit in this way. Otherwise it follows the channel and a NUL, as in
+/// the message.
+#[inline(always)]
+fn payload_at(channel: usize, payload: usize) -> usize {
+    if channel < WORD_BYTES && payload <= (WORDS - 1) * WORD_BYTES {
+        WORD_BYTES
+    } else {
+        channel + 1
+    }
+}
+
+/// The channel and the payload, after their lengths.
+///
+/// The tag has eight bytes and comes first, so that the types around it, which use free values of the tag as their own tags, are
+/// moved in parts of eight or sixteen bytes.
+#[derive(Clone)]
+#[repr(u64)]
+pub(super) enum OwnedText {
+    Inline(Pair, Words),
+    /// Channel, NUL and payload.
+    Boxed(Pair, Box<[u8]>),
+    /// The same in the receive buffer, which is pinned.
+    Pinned(Pair, PinnedBytes),
+}
+
+impl OwnedText {
+    /// Copies the text. A longer one is copied to a new allocation.
+    pub(super) fn copy(raw: RawNotification<'_>) -> Self {
+        let (channel, payload) = (raw.channel, raw.payload);
+        let lengths = lengths(raw);
+        if channel.len() + payload.len() > INLINE_BYTES {
+            return Self::Boxed(lengths, [channel, &[0], payload].concat().into_boxed_slice());
+        }
+        let mut words = Words::default();
+        let text = words.as_flattened_mut();
+        let at = payload_at(channel.len(), payload.len());
+        for (at, part) in [(0, channel), (at, payload)] {
+            if let Some(room) = text.get_mut(at..at + part.len()) {
+                room.copy_from_slice(part);
+            }
+        }
+        Self::Inline(lengths, words)
+    }
+
+    /// Copies the text that is at the front of `strings`, in five copies of constant length.
+    ///
+    /// Returns `None` if the text needs an allocation, or if `strings` ends too early for such copies. Then [copy](Self::copy) it.
+    #[inline(always)]
+    pub(super) fn copy_words(strings: &[u8], raw: RawNotification<'_>) -> Option<Self> {
+        let (channel, payload) = (raw.channel.len(), raw.payload.len());
+        if channel + payload > INLINE_BYTES {
+            return None;
+        }
+        // In both cases the first word is the first 16 bytes. The others are the payload, or what follows the first word.
+        let tail = channel + 1 + WORD_BYTES - payload_at(channel, payload);
+        let (first, _) = strings.split_first_chunk()?;
+        let (second, strings) = strings.get(tail..)?.split_first_chunk()?;
+        let (third, strings) = strings.split_first_chunk()?;
+        let (fourth, strings) = strings.split_first_chunk()?;
+        let fifth = strings.first_chunk()?;
+        Some(Self::Inline(lengths(raw), [*first, *second, *third, *fourth, *fifth]))
+    }
+
+    /// Keeps the receive buffer with `pinned`: channel, NUL and payload.
+    pub(super) fn pinned(raw: RawNotification<'_>, pinned: PinnedBytes) -> Self {
+        Self::Pinned(lengths(raw), pinned)
+    }
+
+    /// Returns the channel.
+    #[inline]
+    pub(super) fn channel(&self) -> &[u8] {
+        let (Self::Inline(lengths, _) | Self::Boxed(lengths, _) | Self::Pinned(lengths, _)) = self;
+        self.bytes().get(..length(lengths.first())).unwrap_or_default()
+    }
+
+    /// Returns the payload.
+    #[inline]
+    pub(super) fn payload(&self) -> &[u8] {
+        let (lengths, at) = match self {
+            Self::Inline(lengths, _) => {
+                (lengths, payload_at(length(lengths.first()), length(lengths.second())))
+            }
+            Self::Boxed(lengths, _) | Self::Pinned(lengths, _) => {
+                (lengths, length(lengths.first()) + 1)
+            }
+        };
+        self.bytes().get(at..at + length(lengths.second())).unwrap_or_default()
+    }
+
+    #[inline]
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Inline(_, words) => words.as_flattened(),
+            Self::Boxed(_, text) => text,
+            Self::Pinned(_, pinned) => pinned.bytes(),
+        }
+    }
+}
+
+/// The lengths of channel and payload. A frame has at most 256 KiB.
+#[inline(always)]
+fn lengths(raw: RawNotification<'_>) -> Pair {
+    let length = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+    Pair::new(length(raw.channel), length(raw.payload))
+}
+
+#[inline(always)]
+fn length(length: u32) -> usize {
+    usize::try_from(length).unwrap_or(usize::MAX)
+}
+
+/// Two numbers that are moved as one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Pair(u64);
+
+impl Pair {
+    #[inline(always)]
+    pub(super) fn new(first: u32, second: u32) -> Self {
+        Self(u64::from(first) | u64::from(second) << 32)
+    }
+
+    #[inline(always)]
+    pub(super) fn first(self) -> u32 {
+        let [a, b, c, d, ..] = self.0.to_le_bytes();
+        u32::from_le_bytes([a, b, c, d])
+    }
+
+    #[inline(always)]
+    pub(super) fn second(self) -> u32 {
+        let [.., a, b, c, d] = self.0.to_le_bytes();
+        u32::from_le_bytes([a, b, c, d])
+    }
+}
