@@ -393,6 +393,26 @@ fn a_producer_that_waits_for_room_is_woken_by_a_take_and_by_a_drop() {
     assert!(producer.is_abandoned());
 }
 
+/// Otherwise the other side would keep the task of the side that ended.
+#[test]
+fn a_side_that_is_dropped_frees_its_waker() {
+    let (mut producer, mut consumer) = channel::<u8, ()>(1);
+    let count = Arc::new(CountingWaker::default());
+    let waker = Waker::from(count.clone());
+    let mut cx = Context::from_waker(&waker);
+    assert_eq!(consumer.poll_take(&mut cx), Poll::Pending);
+    drop(consumer);
+    assert_eq!(Arc::strong_count(&count), 2);
+    producer.push(1, 1, 1);
+    producer.publish();
+    drop(producer);
+    let (mut producer, consumer) = channel::<u8, ()>(1);
+    assert_eq!(producer.poll_room(&mut cx, |_| false), Poll::Pending);
+    drop(producer);
+    assert_eq!(Arc::strong_count(&count), 2);
+    drop(consumer);
+}
+
 /// One thread produces, one consumes, with every policy: the sum is exact, and the order is kept.
 #[test]
 fn two_threads_account_for_every_notification() {
