@@ -106,6 +106,8 @@ mod listener;
 mod net;
 #[cfg(feature = "tokio")]
 mod notifier;
+#[cfg(feature = "tokio")]
+mod queue;
 #[cfg(all(test, feature = "tokio", feature = "testing"))]
 mod simulator;
 #[cfg(feature = "testing")]

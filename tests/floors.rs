@@ -13,7 +13,7 @@ const FLOORS: [Floor; 7] = [
     Floor { modules: &["net", "connection"], ordered: true },
     // The scripted and loopback servers, which use floors up to F3. No floor above uses them.
     Floor { modules: &["testing"], ordered: false },
-    Floor { modules: &["notifier", "listener"], ordered: true },
+    Floor { modules: &["queue", "notifier", "listener"], ordered: true },
     // Built only for the tests.
     Floor { modules: &["simulator"], ordered: false },
 ];

@@ -13,7 +13,6 @@ use super::first_connect::{self, Retrying};
 use super::guarded::Guarded;
 use super::hook::Hook;
 use super::shared::ListenerShared;
-use super::sink::RingSink;
 use super::task::ListenerTask;
 use super::telemetry::Telemetry;
 use crate::config::Config;
@@ -26,23 +25,11 @@ use crate::proto::supervisor::{
     Heartbeat, HookPolicy, Live, Overflow, Policy, Reconnect, Supervisor,
 };
 use crate::proto::{ring, wire};
+use crate::queue::RingSink;
+use crate::queue::limits::{PIN_LIMIT_BYTES, QUEUE_BYTES, QUEUE_CAPACITY, SURPLUS_SLOTS};
 
 /// The highest number of notifications that `queue_capacity` accepts. The [ring](crate::proto::ring) has room for twice as many.
 const QUEUE_CAPACITY_MAX: usize = 524_288;
-
-/// The highest number of notifications in the queue, by default.
-pub(super) const QUEUE_CAPACITY: usize = 16_384;
-
-/// The highest number of bytes of notifications in the queue, by default: 8 MiB.
-pub(super) const QUEUE_BYTES: usize = 8 * 1024 * 1024;
-
-/// The highest number of bytes of receive buffers that are pinned, by default: 8 MiB, as many as may be queued. So a consumer
-/// that passes on whole batches can keep as much as is queued, and the sum stays below 33 MiB.
-pub(super) const PIN_LIMIT_BYTES: usize = 8 * 1024 * 1024;
-
-/// Slots beyond the capacity, each for one read: notifications that arrive before the answer to a command may exceed the
-/// capacity. Together with the ring's extra slot, its positions and the slots of its marks they take 132 KiB.
-pub(super) const SURPLUS_SLOTS: u64 = 1_016;
 
 /// The lowest number of bytes of a queue: the longest notification must fit.
 const QUEUE_BYTES_MIN: usize = wire::limits::NOTIFICATION_FRAME_BYTES_MAX as usize + 1;
@@ -498,8 +485,10 @@ impl ListenerBuilder {
         };
         let capacity = self.capacity as u64;
         let (producer, consumer) = ring::channel(capacity + SURPLUS_SLOTS);
-        let shared = Arc::new(ListenerShared::new(Pins::new(self.pin_limit as u64)));
-        let sink = RingSink::new(producer, capacity, self.bytes, self.overflow, shared.clone());
+        let pins = Pins::new(self.pin_limit as u64);
+        let shared = Arc::new(ListenerShared::new(pins.clone()));
+        let queue = shared.queue();
+        let sink = RingSink::new(producer, capacity, self.bytes, self.overflow, pins, queue);
         let (requests, inbox) = mpsc::unbounded_channel();
         let secret = net::random()?;
         let telemetry = Telemetry::new(&resolved, &policy);

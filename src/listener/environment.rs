@@ -9,15 +9,14 @@ use bytes::BytesMut;
 
 use super::attempt::OpeningAttempt;
 use super::hook::{Hook, HookTask};
-use super::receive_buffers::ReceiveBuffers;
 use super::shared::ListenerShared;
-use super::sink::RingSink;
 use super::telemetry::Telemetry;
 use crate::config::Config;
 use crate::error::Error;
 use crate::net::{self, Established, Pipe, ServerLocation, SessionPurpose, Timer};
 use crate::proto::session::Session;
 use crate::proto::supervisor::{Action, LinkId, Live, Sink, Supervisor};
+use crate::queue::{ReceiveBuffers, RingSink};
 
 /// The clock, the sockets and the hook of a listener's task, and the type of its queue. The simulator has its own, so that it tests the
 /// real task.

@@ -6,9 +6,9 @@ use std::time::{Instant, SystemTime};
 use bytes::BytesMut;
 
 use super::environment::{Environment, Opened};
-use super::receive_buffers::ReceiveBuffers;
 use crate::proto::supervisor::{LinkEvent, LinkId};
 use crate::proto::wire::buffer;
+use crate::queue::ReceiveBuffers;
 
 /// The least spare capacity for a read, in bytes, on a link that does not deliver.
 const READ_BYTES: usize = 16 * 1024;

@@ -2,35 +2,20 @@
 
 mod attempt;
 mod builder;
-mod chunk;
 pub(crate) mod command_queue;
-mod copied_part;
-mod current;
-// Used by tests until there are wake-ups.
-#[cfg_attr(not(test), expect(dead_code, reason = "used by tests until there are wake-ups"))]
-mod doorbell_outlet;
-mod end;
 pub(crate) mod environment;
 mod facades;
 mod first_connect;
 mod guarded;
 pub(crate) mod handle;
 mod hook;
-mod intake;
 mod links;
 #[cfg(feature = "metrics")]
 mod metrics;
-mod outlet;
-pub(crate) mod receive_buffers;
-mod receiver;
-mod ring_outlet;
 pub(crate) mod shared;
-pub(crate) mod sink;
 mod stats;
 pub(crate) mod task;
 mod telemetry;
-#[cfg(test)]
-mod tests;
 
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -46,9 +31,7 @@ use tokio::task::JoinHandle;
 pub use self::builder::ListenerBuilder;
 use self::command_queue::QueuedCall;
 pub use self::handle::ListenerHandle;
-use self::receiver::Receiver;
 use self::shared::ListenerShared;
-use self::sink::Chunk;
 pub use self::stats::Stats;
 use crate::config::Config;
 use crate::error::Error;
@@ -56,6 +39,7 @@ use crate::notification::{Batch, Event, Gap};
 use crate::proto::ring::Consumer;
 use crate::proto::session::Rows;
 use crate::proto::supervisor::{Listening, State};
+use crate::queue::{Chunk, Receiver};
 
 /// A listener that reconnects and reports every loss. A task of its own reads the socket into a bounded queue.
 ///
@@ -119,7 +103,7 @@ impl Listener {
             receiver: Receiver::new(
                 consumer,
                 shared.pins.clone(),
-                shared.counters.consumer.clone(),
+                shared.counters.queue.consumer.clone(),
                 shared.end.clone(),
             ),
             handle: ListenerHandle::new(requests, shared),

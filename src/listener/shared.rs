@@ -7,11 +7,11 @@ use std::time::SystemTime;
 use tokio::sync::watch;
 
 use super::command_queue::CommandRoom;
-use super::end::End;
 use super::stats::{Counters, Stats};
 use crate::error::Error;
 use crate::proto::ring::Pins;
 use crate::proto::supervisor::{LogEvent, State};
+use crate::queue::{End, QueueCounters};
 
 #[derive(Debug)]
 pub(crate) struct ListenerShared {
@@ -123,6 +123,11 @@ impl ListenerShared {
 
     pub(super) fn set_process_id(&self, process_id: Option<i32>) {
         self.process_id.store(process_id.map_or(i64::MIN, i64::from), Ordering::Relaxed);
+    }
+
+    /// Returns the counters of the queue.
+    pub(crate) fn queue(&self) -> Arc<QueueCounters> {
+        self.counters.queue.clone()
     }
 
     pub(crate) fn stats(&self) -> Stats {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::proto::supervisor::{SupervisorCounters, supervisor_counters};
+use crate::queue::QueueCounters;
 
 /// Declares the statistics: the counters of the supervisor, which are listed there, and those below. The fields of [`Stats`], the
 /// [`Counters`] and the metrics are made of these lists. A field without a metric has no `=`.
@@ -12,8 +13,6 @@ macro_rules! statistics {
         declare! {
             supervisor { $($supervisor)+ }
             task {
-                /// Notifications received from the server.
-                received = "pgbell_notifications_received_total";
                 /// Reads of the socket that returned data.
                 reads;
                 /// Bytes read from the socket.
@@ -26,16 +25,18 @@ macro_rules! statistics {
                 /// Handovers that failed, each of which is tried again.
                 /// [`last_error`](crate::ListenerHandle::last_error) returns the reason.
                 handover_failures = "pgbell_handover_failures_total";
-                /// Gaps without a lost session: the server reported a dropped notification, or a channel that it had refused
-                /// is active since a [handover](crate::ListenerHandle::rotate), or the listener was closed during a handover
-                /// before the old session had received the notifications that the new one had.
-                dropped_by_server = "pgbell_dropped_by_server_total";
             }
-            consumer {
+            queue {
+                /// Notifications received from the server.
+                received = "pgbell_notifications_received_total";
                 /// Notifications delivered to the consumer. The rest of `received` is queued, or lagged.
                 delivered = "pgbell_notifications_delivered_total";
                 /// Notifications that were dropped because the queue was full, and were reported to the consumer.
                 lagged = "pgbell_notifications_lagged_total";
+                /// Gaps without a lost session: the server reported a dropped notification, or a channel that it had refused
+                /// is active since a [handover](crate::ListenerHandle::rotate), or the listener was closed during a handover
+                /// before the old session had received the notifications that the new one had.
+                dropped_by_server = "pgbell_dropped_by_server_total";
             }
             gauge {
                 /// Notifications in the queue.
@@ -55,7 +56,7 @@ macro_rules! declare {
     (
         supervisor { $($(#[doc = $from_doc:literal])+ $from:ident = $from_metric:literal;)+ }
         task { $($(#[doc = $task_doc:literal])+ $task:ident $(= $task_metric:literal)?;)+ }
-        consumer { $($(#[doc = $consumer_doc:literal])+ $consumer:ident = $consumer_metric:literal;)+ }
+        queue { $($(#[doc = $queue_doc:literal])+ $queue:ident = $queue_metric:literal;)+ }
         gauge { $($(#[doc = $gauge_doc:literal])+ $gauge:ident = $gauge_metric:literal;)+ }
     ) => {
         /// The statistics of a listener at one moment.
@@ -75,9 +76,9 @@ macro_rules! declare {
         #[non_exhaustive]
         pub struct Stats {
             $(
-                $(#[doc = $consumer_doc])+
-                #[doc = concat!("\n\nMetric: `", $consumer_metric, "`.")]
-                pub $consumer: u64,
+                $(#[doc = $queue_doc])+
+                #[doc = concat!("\n\nMetric: `", $queue_metric, "`.")]
+                pub $queue: u64,
             )+
             $(
                 $(#[doc = $task_doc])+
@@ -99,22 +100,9 @@ macro_rules! declare {
         /// The counters of a listener. Each has one writer. Loads and stores are relaxed, except that of a counter of errors.
         #[derive(Debug, Default)]
         pub(super) struct Counters {
-            /// Notifications put into the queue, and their bytes.
-            pub(super) kept: AtomicU64,
-            pub(super) kept_bytes: AtomicU64,
             $(pub(super) $task: AtomicU64,)+
             $($from: AtomicU64,)+
-            pub(super) consumer: Arc<ConsumerCounters>,
-        }
-
-        /// The counters that the consumer writes, on cache lines of their own: it writes one of them for every notification.
-        #[derive(Debug, Default)]
-        #[repr(align(128))]
-        pub(super) struct ConsumerCounters {
-            /// Notifications taken from the queue, and their bytes.
-            pub(super) taken: AtomicU64,
-            pub(super) taken_bytes: AtomicU64,
-            $(pub(super) $consumer: AtomicU64,)+
+            pub(super) queue: Arc<QueueCounters>,
         }
 
         impl Counters {
@@ -127,18 +115,16 @@ macro_rules! declare {
             /// Reads all counters. `pinned_bytes` are counted elsewhere.
             pub(super) fn stats(&self, pinned_bytes: u64) -> Stats {
                 let get = |counter: &AtomicU64| counter.load(Ordering::Acquire);
-                // In this order, those of the consumer first: see `RingOutlet::publish`.
-                $(let $consumer = get(&self.consumer.$consumer);)+
+                // First, because it reads the counters of the consumer.
+                let queue = self.queue.stats();
                 $(let $task = get(&self.$task);)+
                 $(let $from = get(&self.$from);)+
-                // The consumer may have counted a notification as taken that the task has not counted as kept yet.
-                let difference = |kept, taken| get(kept).saturating_sub(get(taken));
                 Stats {
-                    $($consumer,)+
+                    $($queue: queue.$queue,)+
                     $($task,)+
                     $($from,)+
-                    queued: difference(&self.kept, &self.consumer.taken),
-                    queued_bytes: difference(&self.kept_bytes, &self.consumer.taken_bytes),
+                    queued: queue.queued,
+                    queued_bytes: queue.queued_bytes,
                     pinned_bytes,
                 }
             }
@@ -151,7 +137,7 @@ macro_rules! declare {
         /// The name and the value of each counter that is a metric.
         #[cfg(feature = "metrics")]
         pub(super) const COUNTER_METRICS: &[(&str, Statistic)] = &[
-            $(($consumer_metric, |stats| stats.$consumer),)+
+            $(($queue_metric, |stats| stats.$queue),)+
             $($(($task_metric, |stats| stats.$task),)?)+
             $(($from_metric, |stats| stats.$from),)+
         ];
@@ -163,16 +149,3 @@ macro_rules! declare {
 }
 
 supervisor_counters!(statistics);
-
-impl Counters {
-    #[inline]
-    pub(super) fn set(counter: &AtomicU64, value: u64) {
-        counter.store(value, Ordering::Relaxed);
-    }
-
-    #[inline]
-    pub(super) fn add(counter: &AtomicU64, more: u64) {
-        // There is one writer: a load and a store are enough.
-        counter.store(counter.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
-    }
-}

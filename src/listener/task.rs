@@ -15,11 +15,11 @@ use super::environment::Environment;
 use super::hook::Hooks;
 use super::links::Links;
 use super::shared::ListenerShared;
-use super::stats::Counters;
 use crate::error::{Error, ErrorKind};
 use crate::proto::supervisor::{
     Action, Close, Command, CommandNumber, LinkEvent, LinkId, State, Supervisor,
 };
+use crate::queue::counters;
 
 /// The highest number of requests that are handled in one poll. Tokio gives a task a budget of 128 operations for each poll: many
 /// requests must leave some of it for reading and writing.
@@ -239,8 +239,8 @@ impl<E: Environment> ListenerTask<E> {
                 Poll::Ready(Ok(bytes)) => {
                     let is_short = self.links.can_wait(&self.environment, id);
                     self.input().handle_read(id, bytes, is_short);
-                    Counters::add(&self.shared.counters.reads, 1);
-                    Counters::add(&self.shared.counters.bytes_read, bytes as u64);
+                    counters::add(&self.shared.counters.reads, 1);
+                    counters::add(&self.shared.counters.bytes_read, bytes as u64);
                     self.handle_bytes(id);
                     self.act();
                 }

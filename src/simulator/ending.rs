@@ -7,10 +7,9 @@ use super::connection::{SimulatedConnection, Stage};
 use super::recording_sink::SharedSink;
 use super::{Simulation, log_line};
 use crate::error::Error;
-use crate::listener::shared::ListenerShared;
-use crate::listener::sink::RingSink;
 use crate::proto::ring::{self, Pins};
 use crate::proto::supervisor::{State, Supervisor};
+use crate::queue::{QueueCounters, RingSink};
 
 impl Simulation {
     /// Returns the server of a new connection.
@@ -126,10 +125,10 @@ impl Simulation {
             self.replied_at_the_end(id, &asked);
         }
         // The producer is dropped with the task, so that the stream ends.
-        let shared = Arc::new(ListenerShared::new(Pins::new(0)));
+        let (pins, counters) = (Pins::new(0), Arc::new(QueueCounters::default()));
         let (producer, _) = ring::channel(1);
         self.sink.get_mut().ring =
-            RingSink::new(producer, 1, self.plan.bytes, self.plan.overflow, shared);
+            RingSink::new(producer, 1, self.plan.bytes, self.plan.overflow, pins, counters);
         let mut sink = self.sink.get_mut();
         sink.shown = (sink.taken.len(), sink.gaps.len());
         drop(sink);

@@ -69,10 +69,10 @@ use crate::error::Error;
 use crate::listener::Listener;
 use crate::listener::command_queue::QueuedCall;
 use crate::listener::shared::ListenerShared;
-use crate::listener::sink::RingSink;
 use crate::listener::task::ListenerTask;
 use crate::proto::ring::{self, Pins};
 use crate::proto::supervisor::{LinkId, Reply, State, Supervisor};
+use crate::queue::RingSink;
 use crate::testing::SessionId;
 
 /// The highest number of events of a run. More events mean an endless loop.
@@ -195,9 +195,10 @@ impl Simulation {
         let initial: Vec<usize> = (0..plan.initial).collect();
         let policy = plan.policy(channels.names(&initial));
         let (producer, consumer) = ring::channel(plan.capacity + 16);
-        let shared = Arc::new(ListenerShared::new(Pins::new(0)));
-        let ring =
-            RingSink::new(producer, plan.capacity, plan.bytes, plan.overflow, shared.clone());
+        let pins = Pins::new(0);
+        let shared = Arc::new(ListenerShared::new(pins.clone()));
+        let (capacity, queue) = (plan.capacity, shared.queue());
+        let ring = RingSink::new(producer, capacity, plan.bytes, plan.overflow, pins, queue);
         let (sender, requests) = mpsc::unbounded_channel();
         let (tells, connected) = oneshot::channel();
         let mut secret = [0; 32];

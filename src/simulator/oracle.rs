@@ -5,8 +5,8 @@ use super::recording_sink::{RecordedGap, SharedSink};
 use super::server::{Commit, SimulatedServer};
 use super::subscriptions::Channel;
 use super::{Simulation, log_line};
-use crate::listener::sink::{BUFFER_BYTES, buffers_max};
 use crate::proto::supervisor::{ChannelState, Overflow, State, Supervisor};
+use crate::queue::{BUFFER_BYTES, buffers_max};
 
 impl Simulation {
     /// Records the first failure, which ends the run.

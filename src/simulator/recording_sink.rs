@@ -8,12 +8,11 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 
-use crate::listener::receive_buffers::ReceiveBuffers;
 use crate::listener::shared::ListenerShared;
-use crate::listener::sink::RingSink;
 use crate::notification::{Gap, ReceiveInfo};
 use crate::proto::supervisor::{Overflow, PlacedGap, Scope, Sink, State, StreamPosition};
 use crate::proto::wire::{self, Run};
+use crate::queue::{ReceiveBuffers, RingSink};
 
 /// A notification that the listener received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

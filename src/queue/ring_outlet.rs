@@ -4,9 +4,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use super::chunk::Chunk;
+use super::counters::{self, QueueCounters};
 use super::outlet::{Outlet, count_gap, merge_gaps};
-use super::shared::ListenerShared;
-use super::stats::Counters;
 use crate::notification::Gap;
 use crate::proto::ring::Producer;
 use crate::proto::supervisor::{Overflow, PlacedGap, Scope, StreamPosition};
@@ -21,7 +20,7 @@ pub(crate) struct RingOutlet {
     /// The highest number of bytes of notifications in the queue.
     bytes: u64,
     drop_oldest: bool,
-    shared: Arc<ListenerShared>,
+    counters: Arc<QueueCounters>,
 }
 
 impl RingOutlet {
@@ -30,10 +29,10 @@ impl RingOutlet {
         capacity: u64,
         bytes: u64,
         overflow: Overflow,
-        shared: Arc<ListenerShared>,
+        counters: Arc<QueueCounters>,
     ) -> Self {
         let drop_oldest = overflow == Overflow::DropOldest;
-        Self { producer, capacity, bytes, drop_oldest, shared }
+        Self { producer, capacity, bytes, drop_oldest, counters }
     }
 }
 
@@ -91,10 +90,9 @@ impl Outlet for RingOutlet {
     fn publish(&mut self) {
         // The counters are set before the consumer can take the notifications, so that its counters never exceed these. The
         // number of queued notifications is `kept` minus `taken`, and each side counts one of them.
-        let counters = &self.shared.counters;
-        Counters::set(&counters.received, self.producer.sequence());
-        Counters::set(&counters.kept, self.producer.kept());
-        Counters::set(&counters.kept_bytes, self.producer.kept_bytes());
+        counters::set(&self.counters.received, self.producer.sequence());
+        counters::set(&self.counters.kept, self.producer.kept());
+        counters::set(&self.counters.kept_bytes, self.producer.kept_bytes());
         self.producer.publish();
     }
 
@@ -108,7 +106,7 @@ impl Outlet for RingOutlet {
 
     fn release(&mut self, gaps: Vec<PlacedGap>) {
         for PlacedGap { position: StreamPosition(position), gap, .. } in gaps {
-            count_gap(&self.shared.counters, &gap);
+            count_gap(&self.counters, &gap);
             self.producer.mark_at(position, gap, merge_gaps);
         }
         self.producer.release();

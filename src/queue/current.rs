@@ -2,7 +2,8 @@
 
 use std::time::SystemTime;
 
-use super::sink::{BUFFER_BYTES, Chunk};
+use super::chunk::Chunk;
+use super::intake::BUFFER_BYTES;
 use crate::notification::owned_info::OwnedInfo;
 use crate::notification::{Batch, Notification, NotificationRef, ReceiveInfo};
 use crate::proto::ring::{CurrentBytes, Pins};

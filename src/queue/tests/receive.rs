@@ -5,8 +5,9 @@ use std::task::Poll;
 use super::pins::{check, check_owned};
 use super::*;
 use crate::error::{Error, ErrorKind};
-use crate::listener::receiver::Receiver;
 use crate::notification::Event;
+use crate::queue::end::End;
+use crate::queue::receiver::Receiver;
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -34,6 +35,7 @@ fn step() -> impl Strategy<Value = Step> {
 struct Receiving {
     queue: Queue,
     receiver: Receiver,
+    end: Arc<End>,
     delivered: u64,
     lagged: u64,
     /// Gaps that were put into the queue, and that were received. Gaps without a notification between them are one.
@@ -45,9 +47,9 @@ impl Receiving {
         let mut queue = Queue::new(capacity, 300 * 1024, overflow);
         let (_, none) = ring::channel(1);
         let consumer = std::mem::replace(&mut queue.consumer, none);
-        let (counters, end) = (queue.shared.counters.consumer.clone(), queue.shared.end.clone());
-        let receiver = Receiver::new(consumer, Pins::new(0), counters, end);
-        Self { queue, receiver, delivered: 0, lagged: 0, gaps: (0, 0) }
+        let (counters, end) = (queue.counters.consumer.clone(), Arc::new(End::default()));
+        let receiver = Receiver::new(consumer, Pins::new(0), counters, end.clone());
+        Self { queue, receiver, end, delivered: 0, lagged: 0, gaps: (0, 0) }
     }
 
     fn gap(&mut self) {
@@ -128,12 +130,12 @@ proptest! {
                 Step::Gap => receiving.gap(),
                 receive => drop(receiving.receive(receive)),
             }
-            let stats = receiving.queue.shared.stats();
+            let stats = receiving.queue.counters.stats();
             prop_assert_eq!((stats.delivered, stats.lagged), (receiving.delivered, receiving.lagged));
         }
         let mut ways = [Step::Poll, Step::Try, Step::Batch(7), Step::Next].iter().cycle();
         while ways.next().is_some_and(|way| receiving.receive(way)) {}
-        let stats = receiving.queue.shared.stats();
+        let stats = receiving.queue.counters.stats();
         prop_assert_eq!((stats.queued, stats.queued_bytes), (0, 0));
         prop_assert_eq!(stats.delivered + stats.lagged, receiving.queue.sent);
         prop_assert!(receiving.gaps.1 <= receiving.gaps.0);
@@ -147,7 +149,7 @@ fn every_way_to_receive_returns_the_cause_of_the_end_once() {
     for way in 0..4 {
         let mut receiving = Receiving::new(100, Overflow::DropNewest);
         receiving.queue.read(2, 8);
-        receiving.queue.shared.end(Error::new(ErrorKind::Connect, "lost"));
+        receiving.end.set(Error::new(ErrorKind::Connect, "lost"));
         let Receiving { queue, mut receiver, .. } = receiving;
         drop(queue);
         let mut cx = Context::from_waker(Waker::noop());

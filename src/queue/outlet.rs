@@ -3,7 +3,7 @@
 use std::task::{Context, Poll};
 
 use super::chunk::Chunk;
-use super::stats::Counters;
+use super::counters::{self, QueueCounters};
 use crate::notification::Gap;
 use crate::proto::supervisor::{PlacedGap, Scope, StreamPosition};
 use crate::proto::wire::Run;
@@ -59,8 +59,8 @@ pub(super) fn merge_gaps(last: &mut Gap, gap: Gap, is_adjacent: bool) {
 }
 
 /// Counts a gap without a lost session.
-pub(super) fn count_gap(counters: &Counters, gap: &Gap) {
+pub(super) fn count_gap(counters: &QueueCounters, gap: &Gap) {
     if gap.sessions() == 0 {
-        Counters::add(&counters.dropped_by_server, 1);
+        counters::add(&counters.dropped_by_server, 1);
     }
 }

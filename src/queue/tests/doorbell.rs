@@ -3,11 +3,11 @@
 use std::task::{Context, Waker};
 
 use super::*;
-use crate::listener::doorbell_outlet::DoorbellOutlet;
-use crate::listener::intake::Intake;
-use crate::listener::sink::OutletSink;
 use crate::proto::ring::doorbell::{self, Doorbell, Rung};
 use crate::proto::supervisor::StreamPosition;
+use crate::queue::doorbell_outlet::DoorbellOutlet;
+use crate::queue::intake::Intake;
+use crate::queue::sink::OutletSink;
 
 /// A sink with a doorbell, and its reader.
 struct Bell {
@@ -18,10 +18,10 @@ struct Bell {
 
 impl Bell {
     fn new() -> Self {
-        let shared = Arc::new(ListenerShared::new(Pins::new(0)));
+        let counters = Arc::new(QueueCounters::default());
         let (ringer, doorbell) = doorbell::doorbell();
         let intake = Intake::new(1 << 20, Pins::new(0));
-        let mut sink = OutletSink::with_outlet(intake, DoorbellOutlet::new(ringer, shared));
+        let mut sink = OutletSink::with_outlet(intake, DoorbellOutlet::new(ringer, counters));
         let input = sink.first_buffer();
         Self { sink, doorbell, input }
     }

@@ -6,23 +6,23 @@ use crate::error::{Error, ErrorKind};
 
 /// The cause of the end of a listener. It is set by the task, at most once, and read by everything that belongs to the listener.
 #[derive(Debug, Default)]
-pub(super) struct End {
+pub(crate) struct End {
     /// The error that the listener ended with, unless it was closed.
     cause: OnceLock<Error>,
 }
 
 impl End {
     /// Sets the cause. A later one changes nothing.
-    pub(super) fn set(&self, cause: Error) {
+    pub(crate) fn set(&self, cause: Error) {
         let _ = self.cause.set(cause);
     }
 
-    pub(super) fn cause(&self) -> Option<&Error> {
+    pub(crate) fn cause(&self) -> Option<&Error> {
         self.cause.get()
     }
 
     /// Returns the error of a call after the end.
-    pub(super) fn closed(&self) -> Error {
+    pub(crate) fn closed(&self) -> Error {
         match self.cause() {
             Some(cause) => {
                 Error::caused(ErrorKind::Closed, "the listener has ended", cause.clone())

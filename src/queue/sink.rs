@@ -11,16 +11,13 @@ use std::task::{Context, Poll};
 
 use bytes::BytesMut;
 
-pub(crate) use super::chunk::Chunk;
-pub(crate) use super::intake::BUFFER_BYTES;
-#[cfg(test)]
-pub(crate) use super::intake::buffers_max;
+use super::chunk::Chunk;
+use super::counters::QueueCounters;
 use super::intake::{Intake, discard};
 use super::outlet::Outlet;
 use super::ring_outlet::RingOutlet;
-use super::shared::ListenerShared;
 use crate::notification::{Gap, ReceiveInfo};
-use crate::proto::ring::Producer;
+use crate::proto::ring::{Pins, Producer};
 use crate::proto::supervisor::{Overflow, PlacedGap, Scope, Sink, StreamPosition};
 use crate::proto::wire::Run;
 
@@ -40,10 +37,11 @@ impl RingSink {
         capacity: u64,
         bytes: usize,
         overflow: Overflow,
-        shared: Arc<ListenerShared>,
+        pins: Pins,
+        counters: Arc<QueueCounters>,
     ) -> Self {
-        let intake = Intake::new(bytes, shared.pins.clone());
-        let outlet = RingOutlet::new(producer, capacity, bytes as u64, overflow, shared);
+        let intake = Intake::new(bytes, pins);
+        let outlet = RingOutlet::new(producer, capacity, bytes as u64, overflow, counters);
         Self::with_outlet(intake, outlet)
     }
 }

@@ -4,9 +4,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use super::chunk::Chunk;
+use super::counters::{self, QueueCounters};
 use super::outlet::{Outlet, count_gap, merge_gaps};
-use super::shared::ListenerShared;
-use super::stats::Counters;
 use crate::notification::Gap;
 use crate::proto::ring::doorbell::Ringer;
 use crate::proto::supervisor::{PlacedGap, Scope, StreamPosition};
@@ -16,12 +15,12 @@ use crate::proto::wire::Run;
 #[derive(Debug)]
 pub(crate) struct DoorbellOutlet {
     ringer: Ringer<Gap>,
-    shared: Arc<ListenerShared>,
+    counters: Arc<QueueCounters>,
 }
 
 impl DoorbellOutlet {
-    pub(crate) fn new(ringer: Ringer<Gap>, shared: Arc<ListenerShared>) -> Self {
-        Self { ringer, shared }
+    pub(crate) fn new(ringer: Ringer<Gap>, counters: Arc<QueueCounters>) -> Self {
+        Self { ringer, counters }
     }
 }
 
@@ -54,7 +53,7 @@ impl Outlet for DoorbellOutlet {
     }
 
     fn publish(&mut self) {
-        Counters::set(&self.shared.counters.received, self.ringer.position());
+        counters::set(&self.counters.received, self.ringer.position());
         self.ringer.publish();
     }
 
@@ -67,7 +66,7 @@ impl Outlet for DoorbellOutlet {
 
     fn release(&mut self, gaps: Vec<PlacedGap>) {
         for PlacedGap { position: StreamPosition(position), gap, .. } in gaps {
-            count_gap(&self.shared.counters, &gap);
+            count_gap(&self.counters, &gap);
             self.ringer.mark_at(position, gap, merge_gaps);
         }
         self.ringer.release();

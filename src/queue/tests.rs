@@ -1,4 +1,4 @@
-//! Tests of the queue of a listener: dropped notifications, counters and memory.
+//! Tests of the queue: dropped notifications, counters and memory.
 
 mod doorbell;
 mod pins;
@@ -13,8 +13,10 @@ use std::time::{Duration, SystemTime};
 use bytes::BytesMut;
 use proptest::prelude::*;
 
-use super::shared::ListenerShared;
-use super::sink::{BUFFER_BYTES, Chunk, RingSink, buffers_max};
+use super::chunk::Chunk;
+use super::counters::QueueCounters;
+use super::intake::{BUFFER_BYTES, buffers_max};
+use super::sink::RingSink;
 use crate::notification::{Gap, ReceiveInfo};
 use crate::proto::ring::{self, Consumer, Pins, Taken};
 use crate::proto::supervisor::{Overflow, PlacedGap, Scope, Sink};
@@ -30,7 +32,7 @@ struct Queue {
     socket: BytesMut,
     input: BytesMut,
     sent: u64,
-    shared: Arc<ListenerShared>,
+    counters: Arc<QueueCounters>,
 }
 
 impl Queue {
@@ -40,10 +42,11 @@ impl Queue {
 
     fn with_pins(capacity: u64, bytes: usize, overflow: Overflow, pins: &Pins) -> Self {
         let (producer, consumer) = ring::channel(capacity);
-        let shared = Arc::new(ListenerShared::new(pins.clone()));
-        let mut sink = RingSink::new(producer, capacity, bytes, overflow, shared.clone());
+        let counters = Arc::new(QueueCounters::default());
+        let (pins, counting) = (pins.clone(), counters.clone());
+        let mut sink = RingSink::new(producer, capacity, bytes, overflow, pins, counting);
         let input = sink.first_buffer();
-        Self { sink, consumer, socket: BytesMut::new(), input, sent: 0, shared }
+        Self { sink, consumer, socket: BytesMut::new(), input, sent: 0, counters }
     }
 
     /// Puts a gap here.

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::listener::builder::{PIN_LIMIT_BYTES, QUEUE_BYTES, QUEUE_CAPACITY, SURPLUS_SLOTS};
-use crate::listener::current::CurrentRun;
 use crate::notification::SharedBatch;
 use crate::notification::{Notification, NotificationRef};
+use crate::queue::current::CurrentRun;
+use crate::queue::limits::{PIN_LIMIT_BYTES, QUEUE_BYTES, QUEUE_CAPACITY, SURPLUS_SLOTS};
 
 const BUFFER: u64 = BUFFER_BYTES as u64;
 

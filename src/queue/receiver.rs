@@ -7,17 +7,18 @@ use std::time::SystemTime;
 
 use tokio::task::coop;
 
+use super::chunk::Chunk;
+use super::counters::{self, ConsumerCounters};
 use super::current::CurrentRun;
 use super::end::End;
-use super::sink::Chunk;
-use super::stats::{ConsumerCounters, Counters};
+
 use crate::error::Error;
 use crate::notification::{Batch, Event, Gap, Lagged, Loss, Notification, ReceiveInfo};
 use crate::proto::ring::{Consumer, Pins, Taken};
 
 /// The consuming end of a queue, with the run that is being delivered, the losses between runs, and the counters of what was
 /// delivered. It returns the cause of the end once.
-pub(super) struct Receiver {
+pub(crate) struct Receiver {
     consumer: Consumer<Chunk, Gap>,
     current: CurrentRun,
     /// The loss of the last batch.
@@ -36,7 +37,7 @@ pub(super) struct Receiver {
 
 impl Receiver {
     /// Creates the receiver of a queue. Its pinned buffers count in `pins`.
-    pub(super) fn new(
+    pub(crate) fn new(
         consumer: Consumer<Chunk, Gap>,
         pins: Pins,
         counters: Arc<ConsumerCounters>,
@@ -55,14 +56,14 @@ impl Receiver {
         }
     }
 
-    /// See [`Listener::poll_recv`](super::Listener::poll_recv).
+    /// See [`Listener::poll_recv`](crate::Listener::poll_recv).
     #[inline(always)]
-    pub(super) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, Error>> {
+    pub(crate) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, Error>> {
         loop {
             // Only the usual case is inlined into the caller, and returns where it makes the event: each further move of the event
             // would cost measurable time.
             if let Some(notification) = self.current.next_inline() {
-                Counters::add(&self.counters.delivered, 1);
+                counters::add(&self.counters.delivered, 1);
                 return Poll::Ready(Ok(Event::Notification(notification)));
             }
             if let Some(loss) = ready!(self.poll_other(cx))? {
@@ -95,8 +96,8 @@ impl Receiver {
         }
     }
 
-    /// See [`Listener::try_recv`](super::Listener::try_recv).
-    pub(super) fn try_recv(&mut self) -> Result<Option<Event>, Error> {
+    /// See [`Listener::try_recv`](crate::Listener::try_recv).
+    pub(crate) fn try_recv(&mut self) -> Result<Option<Event>, Error> {
         self.loss = None;
         loop {
             if let Some(notification) = self.next_in_run() {
@@ -113,8 +114,8 @@ impl Receiver {
         }
     }
 
-    /// Polls for the next event, as a stream. See [`Listener`](super::Listener).
-    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Event, Error>>> {
+    /// Polls for the next event, as a stream. See [`Listener`](crate::Listener).
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Event, Error>>> {
         let was_returned = self.is_cause_returned;
         Poll::Ready(match ready!(self.poll_recv(cx)) {
             // The kind of the error does not decide: the cause may be of any kind, `Closed` too.
@@ -127,13 +128,13 @@ impl Receiver {
     }
 
     /// Returns true once the stream has returned `None`.
-    pub(super) fn is_terminated(&self) -> bool {
+    pub(crate) fn is_terminated(&self) -> bool {
         self.is_terminated
     }
 
     /// Waits until there is a notification or a loss for [`batch`](Self::batch), which must follow. The loss of the last batch is
     /// dropped.
-    pub(super) fn poll_batch(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+    pub(crate) fn poll_batch(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.loss = None;
         loop {
             if !self.current.is_empty() {
@@ -149,13 +150,13 @@ impl Receiver {
     }
 
     /// Returns the loss, or at most `max` notifications of the current run. See
-    /// [`Listener::recv_batch_max`](super::Listener::recv_batch_max).
-    pub(super) fn batch(&mut self, max: usize) -> Batch<'_> {
+    /// [`Listener::recv_batch_max`](crate::Listener::recv_batch_max).
+    pub(crate) fn batch(&mut self, max: usize) -> Batch<'_> {
         if let Some(loss) = &self.loss {
             return Batch::new(&[], 0, self.consumer.sequence(), &self.info).after(loss);
         }
         let batch = self.current.batch(max);
-        Counters::add(&self.counters.delivered, batch.len() as u64);
+        counters::add(&self.counters.delivered, batch.len() as u64);
         batch
     }
 
@@ -173,11 +174,11 @@ impl Receiver {
         match taken {
             Taken::Item { value: chunk, first, skip } => {
                 self.current.replace(chunk, first, skip);
-                Counters::set(&self.counters.taken, self.consumer.taken());
-                Counters::set(&self.counters.taken_bytes, self.consumer.taken_bytes());
+                counters::set(&self.counters.taken, self.consumer.taken());
+                counters::set(&self.counters.taken_bytes, self.consumer.taken_bytes());
             }
             Taken::Lost { first, count } => {
-                Counters::set(&self.counters.lagged, self.consumer.lost());
+                counters::set(&self.counters.lagged, self.consumer.lost());
                 self.loss = Some(Loss::Lagged(Lagged { first_sequence: first, count }));
             }
             Taken::Mark(gap) => self.loss = Some(Loss::Gap(gap)),
@@ -201,7 +202,7 @@ impl Receiver {
     /// Returns the next notification of the current run, if there is one.
     fn next_in_run(&mut self) -> Option<Notification> {
         let notification = self.current.next_copied()?;
-        Counters::add(&self.counters.delivered, 1);
+        counters::add(&self.counters.delivered, 1);
         Some(notification)
     }
 }

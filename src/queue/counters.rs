@@ -1,0 +1,74 @@
+//! [`QueueCounters`]: what went into a queue, and what the consumer has taken.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The counters of a queue. Each has one writer, and loads and stores are relaxed.
+#[derive(Debug, Default)]
+pub(crate) struct QueueCounters {
+    /// Notifications received, with those that were dropped.
+    pub(super) received: AtomicU64,
+    /// Notifications put into the queue, and their bytes.
+    pub(super) kept: AtomicU64,
+    pub(super) kept_bytes: AtomicU64,
+    /// Gaps without a lost session.
+    pub(super) dropped_by_server: AtomicU64,
+    pub(crate) consumer: Arc<ConsumerCounters>,
+}
+
+/// The counters that the consumer writes, on cache lines of their own: it writes one of them for every notification.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct ConsumerCounters {
+    /// Notifications taken from the queue, and their bytes.
+    pub(super) taken: AtomicU64,
+    pub(super) taken_bytes: AtomicU64,
+    /// Notifications delivered.
+    pub(super) delivered: AtomicU64,
+    /// Notifications that were dropped, and reported to the consumer.
+    pub(super) lagged: AtomicU64,
+}
+
+/// The counters at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct QueueStats {
+    pub(crate) received: u64,
+    pub(crate) dropped_by_server: u64,
+    pub(crate) delivered: u64,
+    pub(crate) lagged: u64,
+    pub(crate) queued: u64,
+    pub(crate) queued_bytes: u64,
+}
+
+impl QueueCounters {
+    /// Reads all counters, those of the consumer first: see `RingOutlet::publish`.
+    pub(crate) fn stats(&self) -> QueueStats {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Acquire);
+        let delivered = get(&self.consumer.delivered);
+        let lagged = get(&self.consumer.lagged);
+        let received = get(&self.received);
+        let dropped_by_server = get(&self.dropped_by_server);
+        // The consumer may have counted a notification as taken that the producer has not counted as kept yet.
+        let difference = |kept, taken| get(kept).saturating_sub(get(taken));
+        QueueStats {
+            received,
+            dropped_by_server,
+            delivered,
+            lagged,
+            queued: difference(&self.kept, &self.consumer.taken),
+            queued_bytes: difference(&self.kept_bytes, &self.consumer.taken_bytes),
+        }
+    }
+}
+
+/// Sets a counter.
+#[inline]
+pub(crate) fn set(counter: &AtomicU64, value: u64) {
+    counter.store(value, Ordering::Relaxed);
+}
+
+/// Adds to a counter. It has one writer: a load and a store are enough.
+#[inline]
+pub(crate) fn add(counter: &AtomicU64, more: u64) {
+    counter.store(counter.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
+}

@@ -1,0 +1,36 @@
+//! The queue between a supervisor and a consumer.
+//!
+//! ```text
+//!               sink                                                       receiver
+//! supervisor ─▶ intake: receive buffers ─▶ outlet: ring ─────────────────▶ events, batches ─▶ consumer
+//!               cuts and copies runs       or doorbell, which only counts
+//! ```
+//!
+//! The [sink](sink) is made of an [intake](intake) and an [outlet](outlet). The [receiver](receiver) takes runs out of the
+//! ring, and returns each loss at its position.
+
+mod chunk;
+mod copied_part;
+pub(crate) mod counters;
+mod current;
+#[cfg_attr(not(test), expect(dead_code, reason = "used by tests until there are wake-ups"))]
+mod doorbell_outlet;
+mod end;
+mod intake;
+pub(crate) mod limits;
+mod outlet;
+mod receive_buffers;
+mod receiver;
+mod ring_outlet;
+mod sink;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use self::chunk::Chunk;
+pub(crate) use self::counters::QueueCounters;
+pub(crate) use self::end::End;
+#[cfg(test)]
+pub(crate) use self::intake::{BUFFER_BYTES, buffers_max};
+pub(crate) use self::receive_buffers::ReceiveBuffers;
+pub(crate) use self::receiver::Receiver;
+pub(crate) use self::sink::RingSink;
