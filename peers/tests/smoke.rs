@@ -108,6 +108,23 @@ fn tls_is_measured_with_other_writes_and_many_channels_too() {
 }
 
 #[test]
+fn moderation_compares_reads_with_and_without_delays() {
+    // This build is its own older build.
+    let before = ["--before", env!("CARGO_BIN_EXE_peers")];
+    for before in [&before[..], &[]] {
+        let run = ["--quick", "--scenario", "moderation", "--json"];
+        let (right, printed) = peers(&[&run[..], before].concat());
+        assert!(right, "{printed}");
+        let results: Value = serde_json::from_str(&printed).unwrap_or_else(|_| panic!("{printed}"));
+        let targets = array(&results, "targets");
+        // The target against an older build is left out if there is none.
+        assert_eq!(targets.len(), if before.is_empty() { 11 } else { 12 }, "{targets:#?}");
+        let ping_pong = |target: &&Value| target["what"].as_str().unwrap().contains("ping-pong");
+        assert!(targets.iter().filter(ping_pong).all(|target| target["met"] == true));
+    }
+}
+
+#[test]
 fn an_impossible_measurement_is_an_error() {
     for load in [["--size", "3"], ["--channels", "0"], ["--size", "8074"], ["--cores", "3"]] {
         let (right, printed) = peers(&["--quick", load[0], load[1]]);

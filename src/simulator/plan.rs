@@ -67,7 +67,7 @@ impl Plan {
         let mut apart = random.apart();
         let is_proxied = apart.chance(20);
         let (begins, ends_with_error) = (apart.chance(10), apart.chance(10));
-        let is_dense = apart.chance(10);
+        let is_dense = apart.chance(4);
         let channels = match random.below(20) {
             0 => random.range(65, 300),
             1..4 => random.range(8, 40),
