@@ -51,7 +51,8 @@ impl ListenerHandle {
     /// Listens to a channel.
     ///
     /// Returns `Active` if the server has committed the LISTEN: notifications that are committed from now on arrive. Returns
-    /// `Pending` if there is no session: the next session will listen to the channel.
+    /// `Pending` if there is no session, or if the session is lost before the answer: the next session will listen to the
+    /// channel.
     ///
     /// In a database whose encoding is not UTF-8, a server truncates a name that is too long in that encoding, and reports
     /// this only with a notice. So before the LISTEN of a name with more than 31 bytes that is not ASCII,

@@ -290,7 +290,9 @@ impl Listener {
         self.handle.drain(timeout).await
     }
 
-    /// Ends the session with Terminate, and waits for the end of the task.
+    /// Ends the session with Terminate, and waits for the end of the task. Unread notifications are dropped: to receive them,
+    /// call [`close`](ListenerHandle::close) or [`drain`](ListenerHandle::drain) on a [`handle`](Self::handle), and receive until
+    /// an error of the kind `Closed`.
     ///
     /// This takes at most [`close_timeout`](ListenerBuilder::close_timeout), by default a second, and one more second if a
     /// run of the hook has not reached its next await. A name lookup in progress continues in a thread of the runtime; only

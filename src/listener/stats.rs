@@ -29,9 +29,11 @@ macro_rules! statistics {
             queue {
                 /// Notifications received from the server.
                 received = "pgbell_notifications_received_total";
-                /// Notifications delivered to the consumer. The rest of `received` is queued, or lagged.
+                /// Notifications delivered to the consumer. The rest of `received` is queued, or dropped.
                 delivered = "pgbell_notifications_delivered_total";
-                /// Notifications that were dropped because the queue was full, and were reported to the consumer.
+                /// Notifications that were dropped because the queue was full.
+                dropped = "pgbell_notifications_dropped_total";
+                /// Those of the dropped notifications that were reported to the consumer. The rest is reported when it receives.
                 lagged = "pgbell_notifications_lagged_total";
                 /// Gaps without a lost session: the server reported a dropped notification, or a channel that it had refused
                 /// is active since a [handover](crate::ListenerHandle::rotate), or the listener was closed during a handover
@@ -97,7 +99,7 @@ macro_rules! declare {
             )+
         }
 
-        /// The counters of a listener. Each has one writer. Loads and stores are relaxed, except that of a counter of errors.
+        /// The counters of a listener. Each has one writer. Loads are acquiring.
         #[derive(Debug, Default)]
         pub(super) struct Counters {
             $(pub(super) $task: AtomicU64,)+

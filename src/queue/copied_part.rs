@@ -8,7 +8,7 @@ const PART: usize = 8;
 /// A consumer that keeps up has views of the current buffer and of the one before, and it may be in an earlier one.
 const BUFFERS_BEHIND: usize = 2;
 
-/// How much of the current buffer one queue has got. A queue that gets a small part of each buffer gets copies.
+/// Counts the bytes of the current buffer that went into one queue. A queue that gets a small part of each buffer gets copies.
 ///
 /// ```text
 /// buffers, oldest first    [ view ][ view ][ copy, copy, copy: 1/8 ▏ view, view, … ]

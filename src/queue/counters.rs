@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The counters of a queue. Each has one writer, and loads and stores are relaxed.
+/// The counters of a queue. Each has one writer. Stores are relaxed, loads are acquiring.
 #[derive(Debug, Default)]
 pub(crate) struct QueueCounters {
     /// Notifications received, with those that were dropped.
@@ -36,25 +36,29 @@ pub(crate) struct QueueStats {
     pub(crate) dropped_by_server: u64,
     pub(crate) delivered: u64,
     pub(crate) lagged: u64,
+    pub(crate) dropped: u64,
     pub(crate) queued: u64,
     pub(crate) queued_bytes: u64,
 }
 
 impl QueueCounters {
-    /// Reads all counters, those of the consumer first: see `RingOutlet::publish`.
+    /// Reads all counters.
     pub(crate) fn stats(&self) -> QueueStats {
         let get = |counter: &AtomicU64| counter.load(Ordering::Acquire);
         let delivered = get(&self.consumer.delivered);
         let lagged = get(&self.consumer.lagged);
         let received = get(&self.received);
         let dropped_by_server = get(&self.dropped_by_server);
-        // The consumer may have counted a notification as taken that the producer has not counted as kept yet.
+        // `taken` is loaded after `kept`, so it can be newer, and the greater one.
         let difference = |kept, taken| get(kept).saturating_sub(get(taken));
+        // With `DropOldest` the consumer may have skipped a part of an item, which counts as kept.
+        let dropped = received.saturating_sub(get(&self.kept)).max(lagged);
         QueueStats {
             received,
             dropped_by_server,
             delivered,
             lagged,
+            dropped,
             queued: difference(&self.kept, &self.consumer.taken),
             queued_bytes: difference(&self.kept_bytes, &self.consumer.taken_bytes),
         }

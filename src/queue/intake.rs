@@ -62,8 +62,8 @@ impl Intake {
         self.starved
     }
 
-    /// Makes room in `input` for the next read. If there is no buffer, `make_free` drops something that has views, until it
-    /// returns false.
+    /// Makes room in `input` for the next read. If there is no buffer, `make_free` is called until it returns false: each call
+    /// drops unread notifications, which may be the last views of a buffer.
     pub(super) fn prepare(&mut self, input: &mut BytesMut, make_free: impl FnMut() -> bool) {
         self.starved = !self.buffers.prepare(input, READ_BYTES_MIN);
         if self.starved {
@@ -99,7 +99,7 @@ impl Intake {
     }
 
     /// Takes a run from the front: a view, and the number of its buffer, or a copy. In the buffer of a long message it
-    /// is copied, or its view would keep that whole buffer.
+    /// is copied, because otherwise its view would keep that whole buffer.
     fn split_run(&mut self, input: &mut BytesMut, bytes: usize) -> (Bytes, Option<NonZeroU64>) {
         let pinned = usize::try_from(self.pins.bytes()).unwrap_or(0) / BUFFER_BYTES;
         let is_copied = self.copied.includes(&self.buffers, pinned, bytes);

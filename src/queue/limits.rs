@@ -7,7 +7,7 @@ pub(crate) const QUEUE_CAPACITY: usize = 16_384;
 pub(crate) const QUEUE_BYTES: usize = 8 * 1024 * 1024;
 
 /// The highest number of bytes of receive buffers that are pinned, by default: 8 MiB, as many as may be queued. So a consumer
-/// that passes on whole batches can keep as much as is queued, and the sum stays below 33 MiB.
+/// that passes on whole batches can keep as much as is queued.
 pub(crate) const PIN_LIMIT_BYTES: usize = 8 * 1024 * 1024;
 
 /// Slots beyond the capacity, each for one read: notifications that arrive before the answer to a command may exceed the

@@ -23,7 +23,7 @@ pub(crate) trait Outlet {
     /// Counts `count` notifications as received and lost.
     fn skip(&mut self, count: u64);
 
-    /// Applies the policy after a run: what is too much is dropped.
+    /// Applies the policy after a run: `DropOldest` drops the oldest notifications until the limits hold.
     fn trim(&mut self);
 
     /// Every receive buffer is needed: drops unread notifications, if the policy allows it. Returns false if it drops nothing.

@@ -75,8 +75,8 @@ impl Receiver {
         }
     }
 
-    /// Waits for what is not in the usual case: a notification that needs an allocation or is at the end of its run, the next run, or
-    /// a loss. A notification that it copies is in `copied` then.
+    /// Handles everything except the usual case: waits for a notification that needs an allocation or is at the end of its run, for the
+    /// next run, or for a loss. A notification that it copies is in `copied` then.
     // If it returned the notification, the compiler would keep each event of `poll_recv` in memory, and not in registers.
     #[inline(never)]
     fn poll_other(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Loss>, Error>> {

@@ -1,6 +1,7 @@
 //! [`RingOutlet`]: puts runs of notifications into the ring. Those without room are dropped and counted.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use super::chunk::Chunk;
@@ -90,9 +91,10 @@ impl Outlet for RingOutlet {
     fn publish(&mut self) {
         // The counters are set before the consumer can take the notifications, so that its counters never exceed these. The
         // number of queued notifications is `kept` minus `taken`, and each side counts one of them.
-        counters::set(&self.counters.received, self.producer.sequence());
         counters::set(&self.counters.kept, self.producer.kept());
         counters::set(&self.counters.kept_bytes, self.producer.kept_bytes());
+        // Release: a reader that loads this number also finds how many of them were kept. The rest was dropped.
+        self.counters.received.store(self.producer.sequence(), Ordering::Release);
         self.producer.publish();
     }
 

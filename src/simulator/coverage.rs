@@ -4,7 +4,7 @@ use super::clock::Micros;
 use super::recording_sink::SharedSink;
 use super::{Simulation, log_line};
 use crate::notification::Gap;
-use crate::proto::supervisor::Supervisor;
+use crate::proto::supervisor::{Overflow, Supervisor};
 
 impl Simulation {
     /// Checks that every notification on an active channel was received, or is covered by a gap that is between its
@@ -132,6 +132,12 @@ impl Simulation {
         ];
         if counted.iter().any(|(shown, known)| shown != known) {
             self.fail(format!("the statistics are wrong: {stats:?}, and not {counted:?}"));
+        }
+        let ended = stats.delivered + stats.dropped + stats.queued;
+        if stats.dropped < stats.lagged
+            || self.plan.overflow != Overflow::DropOldest && ended > stats.received
+        {
+            self.fail(format!("the dropped notifications are wrong: {stats:?}"));
         }
     }
 }

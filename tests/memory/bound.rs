@@ -78,9 +78,10 @@ fn no_mix_of_traffic_takes_more_memory_than_the_formula_says() {
                 peak <= most,
                 "{overflow:?}, {capacity}, {bytes}: {peak} bytes, more than {most}"
             );
-            // It was the worst case, or nearly. (A queue for one notification does not use all its buffers.)
+            // It was near the worst case: how near depends on the scheduling. (A queue for one notification does not use all
+            // its buffers.)
             assert!(
-                capacity == 1 || 2 * peak > most,
+                capacity == 1 || 3 * peak > most,
                 "{overflow:?}, {capacity}, {bytes}: {peak} of {most}"
             );
         }

@@ -67,6 +67,6 @@ fn a_thousand_sleepers_with_a_notification_of_each_buffer_take_112_kib_each_for_
         let lost: u64 = sleepers.iter().map(|(listener, _)| listener.stats().lagged).sum();
         (held, lost)
     });
-    assert!(held <= SLEEPERS * (112 * 1024 + LISTENER_BYTES), "{held} bytes");
+    assert!(held <= SLEEPERS * (64 * 1024 + LISTENER_BYTES), "{held} bytes");
     assert_eq!(lost, 0);
 }

@@ -17,12 +17,13 @@ use bytes::{Bytes, BytesMut};
 ///
 /// All buffers have one size, and are freed with the set. After [`starting_at`](Self::starting_at) the size follows the flow:
 /// ```text
-/// first_size ──▶ twice as large, each time that the current one is full and has views ──▶ size
-///      │                       a dense read: DENSE_READ_BYTES                              ▲ │
-///      ├───────────────────────────────────────────────────────────────────────────────────┘ │
-///      ◀── SPARSE_READS sparse reads: free buffers are freed; and if none has views, the first size again
+/// first_size ──▶ twice as large, each time that the current one is full and it and another one have views ──▶ size
+///      │                       a dense read: DENSE_READ_BYTES                                                ▲ │
+///      ├─────────────────────────────────────────────────────────────────────────────────────────────────────┘ │
+///      ◀──── SPARSE_READS sparse reads: free buffers are freed; and if none has views, the first size again ───┘
 /// ```
-/// The buffers between the first size and `size` take less than one buffer of `size` together.
+/// One free buffer below `size` is kept: a consumer that keeps up often has a view of the last one when the next one is
+/// needed. The buffers below `size` take at most as much as one buffer of `size` together.
 #[derive(Debug)]
 pub struct Buffers {
     /// Buffers that were replaced, oldest first.
@@ -33,7 +34,7 @@ pub struct Buffers {
     size: usize,
     /// How many buffers of `size` may have views.
     max: usize,
-    /// The size of the current buffer, without regard to a long message.
+    /// The size of the current buffer: the usual one, also while a long message has a larger buffer.
     current_size: usize,
     /// The size of the next buffer.
     next_size: usize,
@@ -119,7 +120,7 @@ impl Buffers {
         self.number
     }
 
-    /// Returns the size of the current buffer in bytes, without regard to a long message.
+    /// Returns the size of the current buffer in bytes: the usual one, also while a long message has a larger buffer.
     #[must_use]
     pub fn current_size(&self) -> usize {
         self.current_size
@@ -138,7 +139,7 @@ impl Buffers {
         self.replaced.len().saturating_add(1)
     }
 
-    /// Returns the bytes of the buffers, the current one included, without regard to a long message.
+    /// Returns the bytes of the buffers, the current one included, with the usual size also for a long message.
     #[must_use]
     pub fn bytes(&self) -> usize {
         let replaced = self.replaced.iter().map(|replaced| replaced.size);
@@ -173,10 +174,10 @@ impl Buffers {
             self.sparse_reads += 1;
             if self.sparse_reads >= SPARSE_READS {
                 self.sparse_reads = 0;
-                self.replaced.retain_mut(|replaced| !replaced.is_free());
-                if self.replaced.is_empty() {
+                if self.replaced.iter_mut().all(Replaced::is_free) {
                     self.next_size = self.first_size;
                 }
+                self.free_unused(usize::MAX);
             }
         }
     }
@@ -198,7 +199,9 @@ impl Buffers {
             // buffers. `Vec` allows this move, which is too long for `try_reclaim`.
             *current = Bytes::from(Vec::from(std::mem::take(current))).into();
         } else if !has_room || (self.long && length <= self.size) {
-            self.next_size = self.next_size.max(size.saturating_mul(2)).min(self.size);
+            if !self.replaced.iter_mut().all(Replaced::is_free) {
+                self.next_size = self.next_size.max(size.saturating_mul(2)).min(self.size);
+            }
             self.replace(current, length);
         }
         self.spare = current.capacity() - current.len();
@@ -208,7 +211,8 @@ impl Buffers {
     /// Returns whether runs may be split off the current buffer. Then at most `max` buffers have views.
     fn may_split(&mut self) -> bool {
         if self.bytes() > self.limit() {
-            self.free_smaller();
+            let size = self.size;
+            self.replaced.retain_mut(|replaced| replaced.size >= size || !replaced.is_free());
         }
         self.bytes() <= self.limit() || self.find_free().is_some()
     }
@@ -218,10 +222,16 @@ impl Buffers {
         self.size.saturating_mul(self.max)
     }
 
-    /// Frees the buffers without views that are below the full size. They are not used again.
-    fn free_smaller(&mut self) {
-        let size = self.size;
-        self.replaced.retain_mut(|replaced| replaced.size >= size || !replaced.is_free());
+    /// Frees the buffers without views that are smaller than `size`, except one of the size of the next buffer.
+    fn free_unused(&mut self, size: usize) {
+        let (next_size, mut spares) = (self.next_size, 0);
+        self.replaced.retain_mut(|replaced| {
+            if replaced.size >= size || !replaced.is_free() {
+                return true;
+            }
+            spares += usize::from(replaced.size == next_size);
+            replaced.size == next_size && spares == 1
+        });
     }
 
     /// Returns whether the current buffer was made for a long message. Runs after that message must be copied: a view
@@ -235,7 +245,7 @@ impl Buffers {
     fn replace(&mut self, current: &mut BytesMut, length: usize) {
         let was_long = std::mem::replace(&mut self.long, length > self.size);
         let old_size = self.current_size;
-        self.free_smaller();
+        self.free_unused(self.size);
         let mut next = if self.long {
             // The new buffer has additional room, half of what was received: so a long message is moved a few times, not at
             // every read.
@@ -258,10 +268,16 @@ impl Buffers {
         self.behind = self.replaced.iter_mut().map(has_views).sum();
     }
 
-    /// Returns a free buffer of the full size, or a new one, with room for `length` bytes. It becomes the current one.
+    /// Returns a free buffer of the full size or of the next size, or a new one, with room for `length` bytes. It becomes the
+    /// current one.
     fn next_buffer(&mut self, length: usize) -> BytesMut {
-        if let Some(free) = self.find_free().and_then(|free| self.replaced.remove(free)) {
-            (self.current_size, self.next_size) = (self.size, self.size);
+        let next_size = self.next_size;
+        let is_usable = |replaced: &mut Replaced| {
+            replaced.size == next_size && length <= next_size && replaced.is_free()
+        };
+        let usable = self.find_free().or_else(|| self.replaced.iter_mut().position(is_usable));
+        if let Some(free) = usable.and_then(|free| self.replaced.remove(free)) {
+            (self.current_size, self.next_size) = (free.size, free.size);
             return free.handle;
         }
         self.current_size = if length <= self.next_size { self.next_size } else { self.size };
@@ -490,6 +506,23 @@ mod tests {
         assert_eq!(buffers.bytes(), 2 * FIRST);
     }
 
+    /// A consumer that keeps up has a view of the buffer before. The two are used in turn.
+    #[test]
+    fn a_consumer_that_keeps_up_in_a_sparse_flow_causes_no_allocation() {
+        let mut buffers = Buffers::new(FULL, 4).starting_at(FIRST);
+        let mut current = buffers.first();
+        let mut last = Bytes::new();
+        let mut addresses = std::collections::BTreeSet::new();
+        for _ in 0..10_000 {
+            last = read(&mut buffers, &mut current, 60);
+            addresses.insert(current.as_ptr().addr() / FIRST);
+        }
+        drop(last);
+        assert_eq!(buffers.bytes(), 2 * FIRST);
+        // Two buffers, each over at most two multiples of its size.
+        assert!(addresses.len() <= 4, "{}", addresses.len());
+    }
+
     /// A buffer with a view stays, and the views of the smaller buffers count.
     #[test]
     fn full_buffers_with_views_are_followed_by_larger_ones() {
@@ -503,7 +536,7 @@ mod tests {
                 sizes.push(buffers.bytes());
             }
         }
-        let sums = [4, 12, 28, 60, 124, 188].map(|kib| kib * 1_024);
+        let sums = [4, 8, 16, 32, 64, 128].map(|kib| kib * 1_024);
         assert_eq!((sizes, buffers.behind()), (sums.to_vec(), 5));
         views.clear();
         for _ in 0..=SPARSE_READS {
@@ -524,8 +557,8 @@ mod tests {
         }
         assert!(buffers.bytes() > 2 * FULL);
         assert!(!buffers.exchange(&mut current, 0));
-        // The views of four buffers, which have 60 KiB together.
-        drop((small, full.drain(..4)));
+        // The views of five buffers, which have 64 KiB together.
+        drop((small, full.drain(..5)));
         assert!(buffers.exchange(&mut current, 0));
         assert_eq!((buffers.bytes(), full.len()), (2 * FULL, 1));
     }

@@ -147,10 +147,10 @@ impl<M> Marks<M> {
             }
             let [a, b] = &self.slot(word.taken)?.cells;
             return match (unread, word.cell) {
-                // The producer may use the other cell: it takes its value out after it was replaced.
+                // Only this cell: the producer may still be emptying the other one.
                 (0, false) => a.replace(None),
                 (0, true) => b.replace(None),
-                // Before it made the next mark, the producer emptied one of them.
+                // The producer has left exactly one of them full.
                 _ => a.replace(None).or_else(|| b.replace(None)),
             };
         }
@@ -211,7 +211,7 @@ impl<M: Clone> Marks<M> {
     /// Adds a mark. There is room for one more.
     fn push(&self, position: u64, mark: M) {
         let mut word = self.word();
-        // The consumer changes only how many of the marks before are unread, and not the number of the new one.
+        // The sum does not change when the consumer takes a mark.
         let Some(slot) = self.slot(word.taken + word.unread) else { return };
         slot.position.store(position, Ordering::Relaxed);
         let [cell, _] = &slot.cells;

@@ -32,7 +32,7 @@ pub(super) struct SlotPosition {
 #[repr(align(64))]
 pub(super) struct Slot<T> {
     content: TryMutex<Option<RingItem<T>>>,
-    /// The sequence number after the item. Only the producer uses it: with it, it locks a slot only to evict its item.
+    /// The sequence number after the item. Only the producer uses it, so that it locks a slot only to evict its item.
     pub(super) end: AtomicU64,
 }
 

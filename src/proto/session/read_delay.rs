@@ -6,13 +6,13 @@
 //! arrives.
 //!
 //! ```text
-//!            short read of ≥ 4 KiB           the same, within 500 µs
-//! Sparse ─────────────────────────▶ Dense ─────────────────────────▶ Waiting ── due ─▶ Waited
-//!   ▲ ▲                             │   ▲                              │  ▲              │ │
-//!   │ └──────── any other read ─────┘   └── a read before it was due ──┘  │              │ │
-//!   │                                                                     └─ ≥ 16 KiB ───┘ │
-//!   └──────────────────────────────── less, or a late read ────────────────────────────────┘
+//!         ≥ 4 KiB          ≥ 4 KiB, short, within 500 µs          due              ≥ 16 KiB, short
+//! Sparse ─────────▶ Dense ───────────────────────────────▶ Waiting ────▶ Waited ──────────────────▶ Waiting
 //! ```
+//! In `Dense` and `Waiting`, any other read of at least 4 KiB begins `Dense` again, and a smaller one ends it: `Sparse`. In
+//! `Waited` a short read with less than 16 KiB since the delay leads to `Sparse`; a read that was not short is added to the next
+//! one; a read later than a millisecond counts as in `Sparse`.
+//!
 //! Two reads are enough for a delay. After a delay in which little has arrived, twice as many are necessary, up to 1,024: the
 //! server may wait for this client before it sends more. After a delay in which much has arrived, two are enough again.
 //!
@@ -126,8 +126,8 @@ impl ReadDelay {
         };
     }
 
-    /// Handles the end of a delay: the next read follows at once. A timer with a coarse resolution may end it early, but never
-    /// after [`until`](Self::until).
+    /// Handles the end of a delay: the next read follows at once. It may be called up to a
+    /// tick of the timer before [`until`](Self::until).
     pub fn handle_due(&mut self, now: Instant) {
         if self.until().is_some() {
             self.flow = ReadFlow::Waited { at: now, bytes: 0 };

@@ -102,7 +102,7 @@ pub enum ChannelState {
 pub enum Live {
     /// The listener starts.
     Start,
-    /// Notifications may be missing. The consumer gets the same gap afterwards.
+    /// Notifications may be missing. The consumer gets the same loss afterwards; its duration then includes the hook.
     AfterGap(Gap),
 }
 
@@ -196,8 +196,9 @@ pub enum State {
     Connecting,
     /// Every wanted channel is active or refused, and notifications arrive, but none is delivered yet.
     ///
-    /// The hook runs, or waits to run again after a failure. Or the server has dropped a notification during a handover,
-    /// or has accepted a channel that it had refused; then the gap is reported when the handover is done.
+    /// The hook runs, or waits to run: at the start, after a lost session, after a notification that the server has dropped, or
+    /// again after a failure. Or the server has dropped a notification during a handover, or has accepted a channel that it had
+    /// refused; then the gap is reported when the handover is done.
     CatchingUp,
     /// Every wanted channel is active, or refused by the server: [`ChannelState`] says which. Notifications are
     /// delivered.
@@ -262,7 +263,7 @@ pub enum Action {
     },
     /// Run the user's hook as soon as no cancelled run of it is left. Report its begin and its result.
     RunHook(Live),
-    /// Cancel the hook, because the session is lost.
+    /// Cancel the hook: the session is lost, the run has timed out, or the listener ends.
     CancelHook,
     /// Write an event to the log.
     Log(LogEvent),

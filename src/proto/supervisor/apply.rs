@@ -58,6 +58,7 @@ impl<S: Sink> Supervisor<S> {
                     return self.lose(error);
                 }
             }
+            // While a handover is prepared, it waits for this heartbeat. Otherwise the next check sends it.
             Effect::SimplerHeartbeat { is_required } => {
                 let private =
                     self.handover.private_channel().filter(|_| common.links.next.is_some());

@@ -1,11 +1,11 @@
 //! Attempts to open a session: when the next one begins, and when there is none.
 //!
 //! ```text
-//!            begin                 session lost, or a failure that may pass
-//! Idle ─────────────▶ Open ───────────────────────────────▶ Waiting
-//!                      ▲                                      │ delay has passed
-//!                      └──────────────────────────────────────┘
-//! Stopped: from every state, by `stop`; and when the owner sees that `goes_on_after` is false
+//!       begin        a transient failure, or the session is lost: wait
+//! idle ───────▶ open ─────────────────────────────────────────────────▶ waiting
+//!                ▲                                                        │ the delay has passed: begin_due
+//!                └────────────────────────────────────────────────────────┘
+//! stopped: from everywhere by `stop`. If `goes_on_after` is false, the owner ends too.
 //! ```
 //!
 //! One attempt tries every host of the configuration in its order ([`route`](crate::proto::route)) and asks the password

@@ -1,11 +1,13 @@
 //! The user's commands: when each one is sent.
 //!
 //! ```text
-//!            it must not wait          answered
-//! waiting ─────────────────▶ in flight ─────────▶ reply
-//!    │                          │ session lost ─▶ reply: pending, in doubt, or the error
-//!    └─ no session: reply at once (changes are pending, queries fail)
+//!           nothing to wait for             answered
+//! waiting ─────────────────────▶ in flight ──────────▶ reply
+//!    │                              │ a query has left a transaction open ─▶ ROLLBACK ─▶ reply
+//!    │                              │ session lost ─▶ reply: pending, in doubt, or the error
+//!    └─ no session ─▶ reply at once: changes are pending, queries fail
 //! ```
+//! A drain first sends a heartbeat and waits again, until that is answered.
 
 use std::collections::VecDeque;
 

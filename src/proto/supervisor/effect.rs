@@ -42,7 +42,7 @@ pub(super) enum Effect {
     // ---- heartbeat ----
     /// A heartbeat is sent, if it is due and no command is in flight.
     SendDueHeartbeat,
-    /// A heartbeat is sent. The second channel's LISTEN is in flight.
+    /// A heartbeat is sent. `listening_to` is the private channel whose LISTEN is in flight; the expected answer includes it.
     SendHeartbeat { listening_to: Option<String> },
     /// The query of a heartbeat was refused, and a simpler one is sent.
     SimplerHeartbeat { is_required: bool },

@@ -1,12 +1,12 @@
 //! The end of a listener: what it waits for, and what commands are answered then.
 //!
 //! ```text
-//!             close, error, answered drain             Terminate sent, the server closes
-//! running ─────────────────────────────────▶ ending ──────────────────────────────────▶ Closed
-//!    │                                          ▲   (at once if there is no session)
-//!    │ drain       heartbeat and UNLISTEN       │
-//!    └──────────▶ draining ─────────────────────┘
-//!                 answered, or its deadline
+//!             close, error                  Terminate sent       the server closes, or the timeout
+//! running ─────────────────────▶ ending ──────────────────────────────────────────────────────▶ closed
+//!    │                             ▲  │ there is no session                                      ▲
+//!    │ drain                       │  └──────────────────────────────────────────────────────────┘
+//!    └────────▶ draining ──────────┘
+//!               heartbeat and UNLISTEN answered, the deadline, or the session lost
 //! ```
 
 use std::time::Instant;

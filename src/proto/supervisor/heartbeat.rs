@@ -1,13 +1,15 @@
 //! Heartbeats: the periodic check that the session is alive and listens to every wanted channel.
 //!
 //! ```text
-//!          restart                 due, no command in flight             answered
-//! Stopped ─────────▶ due at …  ───────────────────────────────▶ Sent ──────────────▶ due at …
-//!    ▲                  │ due, a command is in flight             ▲  │ no data in time,
-//!    │                  └─────────▶ Overdue ──────────────────────┘  │ or another answer
-//!    │                              (later commands wait)            ▼
-//!    └────────────────────────────────────────────────────── the session is lost
+//!          restart                  due, no command in flight        answered
+//! stopped ─────────▶ due later ─────────────────────────────▶ sent ───────────▶ due later
+//!    ▲                  │ due, a command is in flight          ▲ │ refused: a simpler query is due at once
+//!    │                  └─────────▶ overdue ───────────────────┘ │ no data in time, or it names other channels
+//!    │                     (later commands wait)                 ▼
+//!    └───────────────────────────────────────────────── the session is lost
 //! ```
+//! A handover and a drain send one at once. After an error that may be a stray error one is required: commands wait for it,
+//! and if it is refused, the session is lost.
 //!
 //! A refused query is followed by a simpler one ([`heartbeat_query`](super::heartbeat_query)). A session whose server
 //! cannot name its channels notifies itself ([`self_notification`](super::self_notification)).
@@ -43,7 +45,7 @@ pub(super) struct HeartbeatTimer {
     is_sent: bool,
     /// True if it waits for the commands in flight. Later commands wait for it.
     is_overdue: bool,
-    /// True if it decides whether the last error was an answer or a stray error. It must not be refused.
+    /// True if it decides whether the last error was an answer or a stray error. If the server refuses it, the session is lost.
     is_required: bool,
     /// True if a starved task has already got more time.
     was_late: bool,
@@ -86,7 +88,7 @@ impl HeartbeatTimer {
         *self = Self { count: self.count, ..Self::new(self.policy) };
     }
 
-    /// Makes the next heartbeat due.
+    /// Makes the next heartbeat due at once.
     pub(super) fn repeat(&mut self, now: Instant) {
         self.due = Some(now);
     }

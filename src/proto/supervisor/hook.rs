@@ -1,14 +1,14 @@
 //! The user's hook. The state that it reads is complete, because nothing is delivered before the hook is done.
 //!
-//! ```text
-//!              start                        success, no outage since
-//!     Idle ───────────▶ Running ──────────────────────────────────────▶ Idle: the outages end
-//!      ▲  │               │ ▲ │ failure, timeout
-//!      │  │ schedule      │ │ └───────────▶ Later
-//!      │  └─────▶ Later ──┼─┘ delay has     │
-//!      │                  │   passed ◀──────┘
-//!      └──────────────────┘ cancel: the session is lost, or the listener ends
-//! ```
+//! | step | what happens | next step |
+//! |---|---|---|
+//! | `Idle` | `start`: a session is live, and there is a reason | `Running` |
+//! | | `schedule`: the server has dropped a notification | `Later` |
+//! | `Running` | success, no outage since the start | `Idle`: the outages end |
+//! | | success, but an outage has begun since | `Later` |
+//! | | failure, timeout | `Later`, or the end of the listener |
+//! | `Later` | the delay has passed | `Running` |
+//! | any | `cancel`: the session is lost, or the listener ends | `Idle` |
 
 use std::time::{Duration, Instant};
 

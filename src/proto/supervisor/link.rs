@@ -29,7 +29,7 @@ pub(super) struct ListenerLink {
     pub(super) alive_at: Instant,
     /// The unanswered commands.
     pub(super) in_flight: BTreeMap<session::CommandId, CommandPurpose>,
-    /// The time when the oldest of them was sent, or the one before it was answered.
+    /// The later one of two times: the oldest of them was sent, the one before it was answered.
     waiting_since: Instant,
     /// The channel of the session's self-notifications. Notifications on it are not delivered.
     pub(super) private: Option<String>,

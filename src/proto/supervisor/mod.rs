@@ -5,18 +5,17 @@
 //! to stall the socket, and how to close. A driver carries bytes, time and [`Action`]s between the supervisor and the
 //! sockets, and decides nothing. So a simulator can replace the driver.
 //!
-//! ```text
-//!                              hook, if there is one
-//! Connecting ── LISTEN active ──▶ CatchingUp ──▶ Connected ◀┐ handover
-//!     │                             ▲                │  └───┘
-//!     │                             │                │ session lost
-//!     │                             │                ▼
-//!     │ any failure                 └──────────── Reconnecting ◀┐ backoff, attempt
-//!     ▼       every LISTEN active or refused         │  └───────┘
-//!   Closed ◀─────────────────────────────────────────┘ refused for good
-//!     ▲
-//!     └─ from every state: close, drain; a failure before it was Connected; a loss, if it does not reconnect
-//! ```
+//! | state | what happens | next state |
+//! |---|---|---|
+//! | `Connecting` | every channel is active | `CatchingUp` if there is a hook, else `Connected` |
+//! | | any failure | `Closed` |
+//! | `CatchingUp` | the hook is done, or the handover during which the server dropped a notification | `Connected` |
+//! | | the session is lost | `Reconnecting` |
+//! | `Connected` | the session is lost | `Reconnecting` |
+//! | | the server has dropped a notification, and there is a hook or a handover | `CatchingUp` |
+//! | `Reconnecting` | every channel is active or refused | `CatchingUp` if there is a hook, else `Connected` |
+//! | | refused for good, or reconnecting is disabled | `Closed` |
+//! | any | close, drain | `Closed` |
 //!
 //! There are at most three links: the current one, whose notifications are delivered; during a handover the link of the
 //! new session; and one that is being closed.

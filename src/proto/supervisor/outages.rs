@@ -1,11 +1,12 @@
 //! Outages: where notifications may be missing, and when the [`Gap`] of each is released.
 //!
 //! ```text
-//!            begin: hold back               end                   release
-//! (nothing) ───────────────▶ waiting ─────────────▶ ended ─────────────────────▶ in the stream
-//!                             ▲   ▲                   │ another outage begins
-//!                             │   └── begin, again    │ before it is released
-//!                             └───────────────────────┘ (the gap stays, its release is withdrawn)
+//!        begin: hold back              end                 release
+//! (none) ───────────────▶ waiting ───────────▶ ended ─────────────────▶ in the stream
+//!                            ▲  │                ▲ │
+//!                            └──┘                └─┘
+//!                     begin: one more,      begin: its release is withdrawn,
+//!                     or merged             and it is released with the new one
 //! ```
 //!
 //! An outage begins with the loss of a session, or with the report that the server has dropped a notification. It ends when
@@ -74,7 +75,7 @@ impl Outages {
         self.count = self.count.saturating_add(1);
         let is_full = self.waiting.len() >= OUTAGES_MAX;
         match self.waiting.last_mut() {
-            // An earlier position is taken only for consumers that are held back since then.
+            // If there are very many, a loss moves to the earlier position of the last one, if that one holds back all.
             Some(last) if last.position == position || is_full && last.scope == Scope::All => {
                 last.sessions = last.sessions.saturating_add(sessions);
                 last.scope.add(scope);
@@ -132,7 +133,7 @@ impl Outages {
             scope: outage.scope,
         });
         if let Some(first) = gaps.next() {
-            // Gaps at the same position, whose release was withdrawn, name a session of which nothing was delivered.
+            // Earlier gaps at this position named a session that has delivered nothing. They now name that of this gap.
             let pending =
                 self.ended.iter_mut().rev().take_while(|ended| ended.position == first.position);
             pending.for_each(|ended| ended.gap.set_epoch(first.gap.epoch()));

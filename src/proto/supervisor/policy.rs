@@ -9,8 +9,8 @@ use crate::proto::session::READ_DELAY_MAX;
 /// The default timeout of a clean close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The longest wait for an answer, even if other data arrives. A proxy may block our direction alone, which the timeouts of
-/// TCP do not notice. It is long, because a server that sends very many notifications answers after them.
+/// The longest wait for an answer, even if other data arrives. A proxy may stop forwarding what we send, and still forward
+/// the data of the server, which the timeouts of TCP do not notice. It is long, because a server that sends very many notifications answers after them.
 pub(super) const ANSWER_TIME_MAX: Duration = Duration::from_secs(300);
 
 /// The longest time without data while a LISTEN or UNLISTEN is unanswered or a fence notification is awaited, even if the

@@ -12,7 +12,7 @@ pub trait Sink {
     /// Returns the part of `run`, at the front of `frames`, that can be taken without dropping anything.
     ///
     /// With `surplus`, the limit on the number of notifications is not applied: a command waits for its answer, which
-    /// follows them in the stream.
+    /// follows them in the stream, or the link has ended or is being closed.
     fn fits(&self, frames: &[u8], run: Run, surplus: bool) -> Run;
 
     /// Takes `run` from the front of `input`. If a queue is full, notifications are dropped by its policy, and counted.
@@ -60,7 +60,8 @@ impl Scope {
     }
 }
 
-/// A position in the streams of all consumers. A sink with one consumer returns its sequence number.
+/// One moment in the streams of all consumers: the sink knows what it means in each. A sink with one consumer returns its
+/// sequence number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StreamPosition(pub u64);
 

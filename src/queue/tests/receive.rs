@@ -132,6 +132,12 @@ proptest! {
             }
             let stats = receiving.queue.counters.stats();
             prop_assert_eq!((stats.delivered, stats.lagged), (receiving.delivered, receiving.lagged));
+            prop_assert!(stats.dropped >= stats.lagged);
+            if overflow != Overflow::DropOldest {
+                // What is taken and not delivered is in the current run.
+                let left = stats.received - stats.dropped - stats.queued;
+                prop_assert!(stats.delivered <= left && left <= stats.delivered + 300);
+            }
         }
         let mut ways = [Step::Poll, Step::Try, Step::Batch(7), Step::Next].iter().cycle();
         while ways.next().is_some_and(|way| receiving.receive(way)) {}

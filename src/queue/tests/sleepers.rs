@@ -42,7 +42,7 @@ fn a_thousand_consumers_that_sleep_with_a_few_unread_bytes_keep_16_kib_each() {
 /// As after an hour of heartbeats and parameter changes between notifications. Neither the memory is used up, nor is
 /// anything lost while the queue has room.
 #[test]
-fn a_thousand_consumers_that_sleep_with_a_byte_of_each_buffer_keep_112_kib_each() {
+fn a_thousand_consumers_that_sleep_with_a_byte_of_each_buffer_keep_64_kib_each() {
     let mut kept = Vec::new();
     let mut total = 0;
     for _ in 0..SLEEPERS {
@@ -54,7 +54,7 @@ fn a_thousand_consumers_that_sleep_with_a_byte_of_each_buffer_keep_112_kib_each(
         total += queue.sink.buffer_bytes();
         kept.push(queue);
     }
-    assert!(total <= SLEEPERS * 112 * 1024, "{total}");
+    assert!(total <= SLEEPERS * 64 * 1024, "{total}");
     for mut queue in kept {
         let mut next = 0;
         queue.drain(&mut next);

@@ -8,16 +8,21 @@
 //! notifications to all sessions of a database in the same order. So what is before the fence in one stream is before it in
 //! the other. Contents are never compared.
 //!
-//! ```text
-//!        due, rotate           both ready                 both prepared            new passed       old passed
-//! None ─────────────▶ Opening ───────────▶ Preparing ────────────────▶ Fenced ─────────────▶ Fenced ─────────▶ None
-//!   ▲                    │                    │   │ old lost            │ │ │ old passed, or lost  │ old lost    ▲
-//!   │                    │ given up           │   └▶ Preparing ──────┐  │ │ └─────────▶ Following ─┼─────────────┤
-//!   ├────────────────────┴────────────────────┘      (new alone)     │  │ │                ▲   new passed        │
-//!   │                                                                └──┼─┼────────────────┘       └─────────────┘
-//!   └──────────────────────────────── LeavingChannel ◀──────────────────┘ given up
-//!            UNLISTEN answered
-//! ```
+//! | step | what happens | next step |
+//! |---|---|---|
+//! | `None` | it is due, or `rotate` | `Opening` |
+//! | `Opening` | both sessions are ready | `Preparing` |
+//! | | the new one fails, or the old one is lost | `None` |
+//! | `Preparing` | both sessions are prepared, the fence is sent | `Fenced` |
+//! | | the old one is lost: the new one is alone, and the fence is sent when it is live | `Following` |
+//! | | given up | `None` |
+//! | `Fenced` | the new session has passed the fence; it waits for the old one | `Fenced` |
+//! | | the old one has passed too | `None` |
+//! | | the old one has passed first, or is lost | `Following` |
+//! | | the old one is lost after the new one has passed | `None` |
+//! | | given up | `LeavingChannel` |
+//! | `Following` | the new session has passed the fence | `None` |
+//! | `LeavingChannel` | the old session has left the private channel | `None` |
 //!
 //! If the old session is lost during the handover, there is a gap. The new session is still discarded up to the fence,
 //! because the old one may have delivered what is before it.
@@ -344,7 +349,7 @@ impl Handover {
         let step = std::mem::take(&mut self.step);
         self.end();
         let channel = match step {
-            // While the old session is followed, and while the private channel is left, there is no next session.
+            // In `Following` and `LeavingChannel` there is no new session.
             HandoverStep::None
             | HandoverStep::Opening
             | HandoverStep::Following { .. }
@@ -380,7 +385,7 @@ impl Handover {
         self.deadline = None;
         common.deliver_current();
         Some(match std::mem::take(&mut self.step) {
-            // While the old session is followed, and while the private channel is left, there is no next session.
+            // In `Following` and `LeavingChannel` there is no new session.
             HandoverStep::None
             | HandoverStep::Opening
             | HandoverStep::Following { .. }
