@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::call_future::{CallEnd, CallFuture, send_channels, send_command, send_drain};
-use super::clock::SimulatorEvent;
+use super::clock::{Micros, SimulatorEvent};
 use super::plan::QUEUE_BYTES;
 use super::random::SimulatorRandom;
 use super::user::Request;
@@ -39,6 +39,7 @@ pub(super) struct Calls {
     pub(super) commands: Vec<u64>,
     /// The listener drains or ends, so that further commands are refused.
     pub(super) is_refusing: bool,
+    was_drain_sent: bool,
     pub(super) counts: CallCounts,
 }
 
@@ -112,6 +113,7 @@ impl Calls {
             last_sent: None,
             commands: Vec::new(),
             is_refusing: false,
+            was_drain_sent: false,
             counts: CallCounts::default(),
         }
     }
@@ -170,13 +172,25 @@ impl Simulation {
         self.begin_call(id, Request::Channels, Some(512), future);
     }
 
+    /// While the listener drains, the user sometimes calls `drain` and `close`.
+    pub(super) fn schedule_another_end(&mut self, within: Micros) {
+        if self.calls.is_small && self.calls.random.chance(20) {
+            // Also before the task has received the drain.
+            let latest = self.calls.random.pick(&[10, within]);
+            let at = self.calls.random.size(latest);
+            self.clock.after(at, SimulatorEvent::EndAgain, &mut self.calls.random);
+        }
+    }
+
     pub(super) fn send_drain(&mut self, timeout: Duration) {
         let id = self.calls.next_id();
         log_line!(self, "command {id}: drain");
         self.calls.overtaking = Some(id);
         let future = CallFuture::new(send_drain(self.calls.queue.clone(), timeout));
         self.begin_call(id, Request::Drain, None, future);
-        if self.calls.overtaking.take().is_some() && !self.calls.is_refusing {
+        let was_refused = self.calls.is_refusing || self.calls.was_drain_sent;
+        self.calls.was_drain_sent = true;
+        if self.calls.overtaking.take().is_some() && !was_refused {
             self.fail("a drain was not sent at once");
         }
     }
@@ -203,6 +217,7 @@ impl Simulation {
         let number = self.calls.queue.room().next_number();
         let is_refused = match request {
             Request::Channels => self.has_task_ended,
+            Request::Drain if self.calls.was_drain_sent => true,
             _ => self.calls.is_refusing || self.has_task_ended,
         };
         let end = future.poll();

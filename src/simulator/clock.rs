@@ -63,6 +63,8 @@ pub(super) enum SimulatorEvent {
     ExtraCommand,
     /// The user drops the future of a call.
     DropCall(u64),
+    /// The user calls `drain` and `close` while the listener drains.
+    EndAgain,
     /// The user ends the listener.
     UserEnds,
     /// The runtime of the listener ends: its task is dropped.
@@ -90,6 +92,7 @@ impl SimulatorEvent {
                 | Self::Consume(_)
                 | Self::User
                 | Self::DropCall(_)
+                | Self::EndAgain
                 | Self::UserEnds
                 | Self::Hook(_)
         )

@@ -396,6 +396,7 @@ impl Simulation {
             SimulatorEvent::Consume(turn) => self.consume(turn),
             SimulatorEvent::User => self.user(),
             SimulatorEvent::UserEnds => self.end_by_user(),
+            SimulatorEvent::EndAgain => self.end_again(),
             SimulatorEvent::DropCall(id) => self.drop_call(id),
             SimulatorEvent::Overdue(index) => self.is_overdue(index),
             SimulatorEvent::Flap(index) => self.flap(index),

@@ -148,6 +148,16 @@ impl Simulation {
             let time = self.random.size(100) * MILLI;
             self.clock.after(time, SimulatorEvent::Drop, &mut self.random);
         }
+        self.schedule_another_end(within);
+    }
+
+    /// Ends the listener again while it drains. The first drain decides, and a close ends it.
+    pub(super) fn end_again(&mut self) {
+        if self.done.is_some() {
+            return;
+        }
+        self.send_drain(Duration::from_secs(1));
+        self.close();
     }
 
     fn close(&mut self) {
