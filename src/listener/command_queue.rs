@@ -338,7 +338,7 @@ impl ListenerShared {
 mod tests {
     use std::future::Future;
     use std::pin::Pin;
-    use std::task::{Context, Poll, Waker};
+    use std::task::{Context, Poll, Wake, Waker};
     use std::time::Duration;
 
     use super::*;
@@ -431,6 +431,42 @@ mod tests {
         drop((room, rooms));
         drop((large, waiting));
         assert_eq!(queue.lock().used_bytes, 0);
+    }
+
+    /// A waker is code of the user, which may drop other calls.
+    struct DropsCall(Mutex<Option<Pin<Box<dyn Future<Output = ()> + Send>>>>);
+
+    impl Wake for DropsCall {
+        fn wake(self: Arc<Self>) {
+            drop(self.0.lock().unwrap().take());
+        }
+    }
+
+    #[test]
+    fn a_waker_may_drop_a_call_that_waits_while_another_one_is_refused_or_sent() {
+        for is_end in [true, false] {
+            let (handle, mut inbox, room) = queue();
+            let _large = pending(handle.simple_query("x".repeat(QUEUE_BYTES)));
+            let mut refused = call(handle.channels());
+            let other = handle.clone();
+            let mut dropped = Box::pin(async move { drop(other.channels().await) });
+            let waker = Arc::new(DropsCall(Mutex::default()));
+            let woken = Waker::from(waker.clone());
+            assert!(refused.as_mut().poll(&mut Context::from_waker(&woken)).is_pending());
+            assert!(dropped.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            *waker.0.lock().unwrap() = Some(dropped);
+            if is_end {
+                room.end(&Error::new(ErrorKind::Closed, "the listener is closed"));
+            } else {
+                drop(inbox.try_recv().unwrap());
+                drop(inbox.try_recv().unwrap());
+                assert_eq!(room.used(), (REQUEST_BYTES, Vec::new()));
+                drop(inbox.try_recv().unwrap());
+                assert_eq!(room.used(), (0, Vec::new()));
+            }
+            assert!(waker.0.lock().unwrap().is_none());
+            assert_eq!(poll(&mut refused), Some(Some(ErrorKind::Closed)));
+        }
     }
 
     /// A command that was not sent is not in doubt.

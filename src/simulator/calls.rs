@@ -153,7 +153,7 @@ impl Simulation {
     }
 
     pub(super) fn asks_for_channels(&mut self) -> bool {
-        self.calls.is_small && self.calls.random.chance(10)
+        self.calls.is_small && self.calls.random.chance(15)
     }
 
     /// Sends a command as a handle does.
@@ -236,7 +236,7 @@ impl Simulation {
             log_line!(self, "command {id}: waits for room");
             self.calls.counts.waited += 1;
         }
-        if self.calls.is_small && self.calls.random.chance(20) {
+        if self.calls.is_small && self.calls.random.chance(30) {
             let patience = self.calls.random.size(20 * self.plan.delay);
             let event = SimulatorEvent::DropCall(id);
             self.clock.after(patience, event, &mut self.calls.random);
