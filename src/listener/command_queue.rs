@@ -11,6 +11,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::shared::ListenerShared;
 use crate::error::{Error, ErrorKind};
+#[cfg(test)]
+use crate::proto::ring::Pins;
 use crate::proto::supervisor::{ChannelState, Command, Reply};
 
 /// The room for unanswered requests, in bytes: 1 MiB.
@@ -71,6 +73,9 @@ impl HandleCall {
 pub(crate) struct CommandRoom {
     limit_bytes: usize,
     state: Mutex<QueueState>,
+    /// The calls that were sent to the task: see [`take_sent`](Self::take_sent).
+    #[cfg(test)]
+    sent: Mutex<Vec<Option<u64>>>,
 }
 
 #[derive(Default)]
@@ -96,7 +101,12 @@ struct WaitingCall {
 
 impl Default for CommandRoom {
     fn default() -> Self {
-        Self { limit_bytes: QUEUE_BYTES, state: Mutex::default() }
+        Self {
+            limit_bytes: QUEUE_BYTES,
+            state: Mutex::default(),
+            #[cfg(test)]
+            sent: Mutex::default(),
+        }
     }
 }
 
@@ -121,6 +131,8 @@ impl CommandRoom {
                 state.waiting.insert(number, WaitingCall { call: request.call, bytes, requests });
                 return;
             }
+            #[cfg(test)]
+            self.was_sent(Some(number));
         }
     }
 
@@ -230,6 +242,11 @@ impl CommandQueue {
         &self.shared
     }
 
+    #[cfg(test)]
+    pub(crate) fn room(&self) -> &CommandRoom {
+        &self.shared.room
+    }
+
     /// Sends a call to the task, or lets it wait for room. The caller keeps what this returns until the call is answered.
     pub(crate) fn send(&self, call: HandleCall) -> Result<Option<WaitsForRoom<'_>>, Error> {
         let queue = &self.shared.room;
@@ -271,7 +288,49 @@ impl CommandQueue {
     }
 
     fn send_without_room(&self, call: HandleCall) -> Result<(), Error> {
-        self.requests.send(QueuedCall { call, room: None }).map_err(|_| self.shared.closed())
+        self.requests.send(QueuedCall { call, room: None }).map_err(|_| self.shared.closed())?;
+        #[cfg(test)]
+        self.shared.room.was_sent(None);
+        Ok(())
+    }
+}
+
+/// What the simulator uses besides: a limit, and a view of the queue.
+#[cfg(test)]
+impl CommandRoom {
+    pub(crate) fn with_limit(limit_bytes: usize) -> Self {
+        Self { limit_bytes, ..Self::default() }
+    }
+
+    fn was_sent(&self, number: Option<u64>) {
+        self.sent.lock().unwrap().push(number);
+    }
+
+    /// Returns the calls that were sent to the task since the last time, in their order: the number of each one, or `None`
+    /// if it cannot wait for room.
+    pub(crate) fn take_sent(&self) -> Vec<Option<u64>> {
+        mem::take(&mut self.sent.lock().unwrap())
+    }
+
+    /// Returns the number of the next call.
+    pub(crate) fn next_number(&self) -> u64 {
+        self.lock().next_number
+    }
+
+    /// Returns the bytes in use, and the numbers of the calls that wait.
+    pub(crate) fn used(&self) -> (usize, Vec<u64>) {
+        let state = self.lock();
+        (state.used_bytes, state.waiting.keys().copied().collect())
+    }
+}
+
+#[cfg(test)]
+impl ListenerShared {
+    /// Creates it with another limit of the command queue.
+    pub(crate) fn with_queue_limit(pins: Pins, limit_bytes: usize) -> Self {
+        let mut shared = Self::new(pins);
+        shared.room = Arc::new(CommandRoom::with_limit(limit_bytes));
+        shared
     }
 }
 
@@ -279,12 +338,11 @@ impl CommandQueue {
 mod tests {
     use std::future::Future;
     use std::pin::Pin;
-    use std::task::{Context, Poll, Waker};
+    use std::task::{Context, Poll, Wake, Waker};
     use std::time::Duration;
 
     use super::*;
     use crate::listener::handle::ListenerHandle;
-    use crate::proto::ring::Pins;
 
     /// A call, whose output is the kind of its error.
     type PolledCall<'a> = Pin<Box<dyn Future<Output = Option<ErrorKind>> + 'a>>;
@@ -373,6 +431,42 @@ mod tests {
         drop((room, rooms));
         drop((large, waiting));
         assert_eq!(queue.lock().used_bytes, 0);
+    }
+
+    /// A waker is code of the user, which may drop other calls.
+    struct DropsCall(Mutex<Option<Pin<Box<dyn Future<Output = ()> + Send>>>>);
+
+    impl Wake for DropsCall {
+        fn wake(self: Arc<Self>) {
+            drop(self.0.lock().unwrap().take());
+        }
+    }
+
+    #[test]
+    fn a_waker_may_drop_a_call_that_waits_while_another_one_is_refused_or_sent() {
+        for is_end in [true, false] {
+            let (handle, mut inbox, room) = queue();
+            let _large = pending(handle.simple_query("x".repeat(QUEUE_BYTES)));
+            let mut refused = call(handle.channels());
+            let other = handle.clone();
+            let mut dropped = Box::pin(async move { drop(other.channels().await) });
+            let waker = Arc::new(DropsCall(Mutex::default()));
+            let woken = Waker::from(waker.clone());
+            assert!(refused.as_mut().poll(&mut Context::from_waker(&woken)).is_pending());
+            assert!(dropped.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            *waker.0.lock().unwrap() = Some(dropped);
+            if is_end {
+                room.end(&Error::new(ErrorKind::Closed, "the listener is closed"));
+            } else {
+                drop(inbox.try_recv().unwrap());
+                drop(inbox.try_recv().unwrap());
+                assert_eq!(room.used(), (REQUEST_BYTES, Vec::new()));
+                drop(inbox.try_recv().unwrap());
+                assert_eq!(room.used(), (0, Vec::new()));
+            }
+            assert!(waker.0.lock().unwrap().is_none());
+            assert_eq!(poll(&mut refused), Some(Some(ErrorKind::Closed)));
+        }
     }
 
     /// A command that was not sent is not in doubt.

@@ -52,17 +52,12 @@ impl Simulation {
                 self.delivering = Some(index);
                 self.connections[index].was_delivered = true;
             }
-            Action::Release { .. } | Action::RefuseCommands(_) => {}
+            Action::Release { .. } => {}
+            Action::RefuseCommands(_) => self.commands_are_refused(),
             Action::RunHook(live) => self.hook_begins(live, supervisor),
             Action::CancelHook => self.hook_is_cancelled(supervisor.state()),
             Action::Log(event) => self.record_log_event(event),
-            Action::Reply { id, result } => {
-                // `None` for a close that is not waited for.
-                if let Some(answer) = self.answers.remove(&id.0) {
-                    self.answered.push((id.0, result.is_ok(), answer));
-                }
-                self.replied(id.0, result.clone(), supervisor);
-            }
+            Action::Reply { id, result } => self.is_answered(*id, result.clone(), supervisor),
             Action::State(state) => self.entered(*state, supervisor),
             Action::Done(result) => self.finished(result.clone()),
         }
@@ -70,14 +65,7 @@ impl Simulation {
 
     /// Checks after a poll of the task that every answer was sent, and that a handle shows the state of the supervisor.
     pub(super) fn check_published(&mut self, supervisor: &Supervisor<SharedSink>) {
-        for (id, is_ok, mut answer) in std::mem::take(&mut self.answered) {
-            match answer.try_recv() {
-                Ok(result) if result.is_ok() == is_ok => {}
-                found => {
-                    self.fail(format!("command {id} was answered, and the user got {found:?}"));
-                }
-            }
-        }
+        self.check_answers();
         let watch = self.shared.watch();
         for state in [State::CatchingUp, State::Connected, State::Reconnecting] {
             let (entered, shown) = (self.entered[state as usize], watch.borrow().times(state));

@@ -4,7 +4,6 @@ use bytes::BytesMut;
 
 use super::clock::{MILLI, Micros, SECOND, SimulatorEvent};
 use super::connection::{Packet, Stage};
-use super::user::OpenCommand;
 use super::{Simulation, log_line};
 use crate::proto::wire::{BackendMessage, DbError, Severity};
 
@@ -183,7 +182,7 @@ impl Simulation {
         let (Some(session), Stage::Open) = (connection.session, &connection.stage) else { return };
         let server = connection.server;
         let is_listening = self.servers[server].backend.channels(session).next().is_some();
-        if !is_listening || !self.commands.is_empty() {
+        if !is_listening || !self.calls.are_answered() {
             return;
         }
         let connection = &mut self.connections[index];
@@ -204,8 +203,7 @@ impl Simulation {
         }
         let was_live = connection.live_at.is_some();
         let was_awake = self.asleep_until + KERNEL_TIMEOUT / 2 < now;
-        let has_query = self.commands.values().any(|asked| matches!(asked, OpenCommand::Query));
-        if was_live && was_awake && !has_query {
+        if was_live && was_awake && !self.calls.has_sent_query() {
             return self.fail(format!("connection {index} is dead and was not detected in time"));
         }
         log_line!(self, "connection {index}: given up by the kernel");

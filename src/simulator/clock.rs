@@ -61,6 +61,10 @@ pub(super) enum SimulatorEvent {
     User,
     /// The user sends a command while a message is on its way.
     ExtraCommand,
+    /// The user drops the future of a call.
+    DropCall(u64),
+    /// The user calls `drain` and `close` while the listener drains.
+    EndAgain,
     /// The user ends the listener.
     UserEnds,
     /// The runtime of the listener ends: its task is dropped.
@@ -87,6 +91,8 @@ impl SimulatorEvent {
                 | Self::Task
                 | Self::Consume(_)
                 | Self::User
+                | Self::DropCall(_)
+                | Self::EndAgain
                 | Self::UserEnds
                 | Self::Hook(_)
         )

@@ -84,7 +84,7 @@ impl Simulation {
             if state != crate::proto::supervisor::State::Connected {
                 return self.fail(format!("nothing is broken, and the listener is {state:?}"));
             }
-            if let Some((id, _)) = self.commands.first_key_value() {
+            if let Some(id) = self.calls.first() {
                 return self.fail(format!("command {id} was not answered"));
             }
             if let Some(supervisor) = supervisor {

@@ -116,14 +116,7 @@ impl Simulation {
             return self
                 .fail(format!("the task has ended with {done:?}, and its cause is {cause:?}"));
         }
-        // Commands that it did not receive are answered by its end.
-        while let Some((id, asked)) = self.commands.pop_first() {
-            if id < self.accepted {
-                return self.fail(format!("command {id} was never answered"));
-            }
-            self.answers.remove(&id);
-            self.replied_at_the_end(id, &asked);
-        }
+        self.end_calls();
         // The producer is dropped with the task, so that the stream ends.
         let (pins, counters) = (Pins::new(0), Arc::new(QueueCounters::default()));
         let (producer, _) = ring::channel(1);
@@ -138,7 +131,7 @@ impl Simulation {
     pub(super) fn check_recovery(&mut self) {
         let now = self.clock.now();
         let is_well = self.state == State::Connected
-            && self.commands.is_empty()
+            && self.calls.are_answered()
             && !self.sink.get().is_held
             && self
                 .current()
@@ -187,7 +180,7 @@ impl Simulation {
             let state = self.state;
             return self.fail(format!("it is over, and {state:?}"));
         }
-        if let Some((id, _)) = self.commands.first_key_value() {
+        if let Some(id) = self.calls.first() {
             return self.fail(format!("command {id} was never answered"));
         }
         // Queued notifications are still delivered before the end.

@@ -185,6 +185,7 @@ impl Environment for &mut Simulation {
     fn before_action(&mut self, action: &Action, supervisor: &Supervisor<SharedSink>) {
         self.close_dropped();
         self.count_call();
+        self.record_sent_calls();
         self.record_action(action, supervisor);
     }
 
@@ -220,14 +221,14 @@ impl Simulation {
 
     pub(super) fn count_call(&mut self) {
         let now = self.clock.now();
-        if self.calls.0 != now {
-            self.calls = (now, 0);
+        if self.task_calls.0 != now {
+            self.task_calls = (now, 0);
         }
-        self.calls.1 += 1;
-        if self.calls.1 > CALLS_MAX {
+        self.task_calls.1 += 1;
+        if self.task_calls.1 > CALLS_MAX {
             self.fail("the task is called too often at one time: it is in a busy loop");
         }
-        if self.calls.1 > 2 * CALLS_MAX {
+        if self.task_calls.1 > 2 * CALLS_MAX {
             // The loop is within one poll: only a panic can end it.
             resume_unwind(Box::new("the task is in a busy loop"));
         }
@@ -244,9 +245,9 @@ pub(super) fn poll(task: &mut ListenerTask<&mut Simulation>) -> bool {
     let polled = Pin::new(&mut *task).poll(&mut Context::from_waker(&waker));
     let ListenerTask { environment, supervisor, requests, .. } = task;
     environment.close_dropped();
+    environment.record_sent_calls();
     if !was_done {
-        environment.accepted = environment.next_command - requests.len() as u64;
-        environment.is_end_known = environment.is_closing && requests.is_empty();
+        environment.record_received_calls(requests.len());
     }
     environment.check_published(supervisor);
     polled.is_pending()

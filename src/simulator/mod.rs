@@ -2,7 +2,7 @@
 //! a consumer, and failures. A seed determines the whole run.
 //!
 //! ```text
-//! user ─ requests ─▶ ListenerTask(Supervisor) ─ Sink ─▶ queue ─▶ Listener ─ recv, recv_batch ─▶ consumer
+//! user ─ CommandQueue ─▶ ListenerTask(Supervisor) ─ Sink ─▶ queue ─▶ Listener ─ recv, recv_batch ─▶ consumer
 //!                     ▲      │ clock, timer, hook
 //!                     │      ▼
 //!                        sockets ◀─ packets ─▶ network ◀─▶ servers (testing::Backend) ◀─ writers
@@ -16,8 +16,11 @@
 mod actions;
 mod alarms;
 mod backoff;
+mod call_future;
+mod calls;
 mod chaos;
 mod clock;
+mod command_queue;
 mod connection;
 mod consumer;
 mod coverage;
@@ -52,6 +55,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::alarms::AlarmState;
 use self::backoff::BackoffCheck;
+use self::calls::Calls;
 use self::clock::{Clock, Micros, SECOND, SimulatorEvent};
 use self::connection::SimulatedConnection;
 use self::consumer::{FlagWaker, SimulatedConsumer};
@@ -64,21 +68,18 @@ use self::script::Scenario;
 use self::server::{SimulatedServer, Status};
 use self::subscriptions::Subscriptions;
 use self::trace::{Trace, log_line};
-use self::user::OpenCommand;
 use crate::error::Error;
 use crate::listener::Listener;
-use crate::listener::command_queue::QueuedCall;
+use crate::listener::command_queue::CommandQueue;
 use crate::listener::shared::ListenerShared;
 use crate::listener::task::ListenerTask;
 use crate::proto::ring::{self, Pins};
-use crate::proto::supervisor::{LinkId, Reply, State, Supervisor};
+use crate::proto::supervisor::{LinkId, State, Supervisor};
 use crate::queue::RingSink;
 use crate::testing::SessionId;
 
 /// The highest number of events of a run. More events mean an endless loop.
 const EVENTS_MAX: u64 = 1_000_000;
-
-type Answer = oneshot::Receiver<Result<Reply, Error>>;
 
 /// The state of a run.
 struct Simulation {
@@ -109,9 +110,6 @@ struct Simulation {
     unchecked: Option<usize>,
     hook: SimulatedHook,
     backoff: BackoffCheck,
-    requests: mpsc::UnboundedSender<QueuedCall>,
-    /// The number of commands that the task has received.
-    accepted: u64,
     consumer: SimulatedConsumer,
     /// The waker of the task.
     waker: Arc<FlagWaker>,
@@ -119,19 +117,14 @@ struct Simulation {
     is_scheduled: bool,
     alarms: Vec<AlarmState>,
     /// The last time at which the task was called, and the number of calls at that time.
-    calls: (Micros, u32),
+    task_calls: (Micros, u32),
     /// The process is suspended until then.
     asleep_until: Micros,
     /// The supervisor gets calls without an effect.
     has_useless_calls: bool,
     // ---- the user ----
     channels: Subscriptions,
-    commands: BTreeMap<u64, OpenCommand>,
-    next_command: u64,
-    /// The receivers of answers, by the id of the command.
-    answers: BTreeMap<u64, Answer>,
-    /// Answers that must have arrived, with whether they are `Ok`.
-    answered: Vec<(u64, bool, Answer)>,
+    calls: Calls,
     /// Receives a message when the listener is connected for the first time.
     connected: Option<oneshot::Receiver<()>>,
     is_closing: bool,
@@ -196,7 +189,7 @@ impl Simulation {
         let policy = plan.policy(channels.names(&initial));
         let (producer, consumer) = ring::channel(plan.capacity + 16);
         let pins = Pins::new(0);
-        let shared = Arc::new(ListenerShared::new(pins.clone()));
+        let shared = Arc::new(ListenerShared::with_queue_limit(pins.clone(), plan.queue_bytes));
         let (capacity, queue) = (plan.capacity, shared.queue());
         let ring = RingSink::new(producer, capacity, plan.bytes, plan.overflow, pins, queue);
         let (sender, requests) = mpsc::unbounded_channel();
@@ -208,12 +201,15 @@ impl Simulation {
         let supervisor = Supervisor::new(sink.clone(), now, secret, policy);
         let parts = TaskParts { supervisor, requests, connected: tells };
         let listener = Listener::new(consumer, sender.clone(), shared.clone());
+        let queue = CommandQueue::new(sender, shared.clone());
+        let proxy = random.apart();
+        let calls = Calls::new(queue, plan.queue_bytes, proxy.apart());
         let simulation = Self {
             servers: (0..plan.servers)
                 .map(|index| SimulatedServer::new(index, plan.is_proxied))
                 .collect(),
             last_taken: vec![None; plan.servers],
-            proxy: random.apart(),
+            proxy,
             random,
             clock,
             trace: Trace::new(is_traced),
@@ -238,19 +234,14 @@ impl Simulation {
             handovers: 0,
             drops: 0,
             reported_drops: 0,
-            requests: sender,
-            accepted: 0,
             consumer: SimulatedConsumer::new(listener),
             waker: Arc::default(),
             is_scheduled: true,
             alarms: Vec::new(),
-            calls: (0, 0),
+            task_calls: (0, 0),
             asleep_until: 0,
             channels,
-            commands: BTreeMap::new(),
-            next_command: 0,
-            answers: BTreeMap::new(),
-            answered: Vec::new(),
+            calls,
             connected: Some(connected),
             is_closing: false,
             is_end_known: false,
@@ -317,6 +308,7 @@ impl Simulation {
             }
             self.poll_woken(event);
             self.check_memory();
+            self.check_room();
         }
     }
 
@@ -345,6 +337,7 @@ impl Simulation {
             task.environment.poll_woken(event);
             task.environment.check_sleep(&mut task.supervisor, task.requests.len());
             task.environment.check_memory();
+            task.environment.check_room();
         }
     }
 
@@ -404,6 +397,8 @@ impl Simulation {
             SimulatorEvent::Consume(turn) => self.consume(turn),
             SimulatorEvent::User => self.user(),
             SimulatorEvent::UserEnds => self.end_by_user(),
+            SimulatorEvent::EndAgain => self.end_again(),
+            SimulatorEvent::DropCall(id) => self.drop_call(id),
             SimulatorEvent::Overdue(index) => self.is_overdue(index),
             SimulatorEvent::Flap(index) => self.flap(index),
             SimulatorEvent::Hook(number) => self.hook_returns(number),

@@ -8,6 +8,9 @@ use super::random::SimulatorRandom;
 use crate::proto::session::READ_DELAY_MAX;
 use crate::proto::supervisor::{Heartbeat, HookPolicy, Overflow, Policy, Reconnect};
 
+/// The limit of the command queue of a listener.
+pub(super) const QUEUE_BYTES: usize = 1024 * 1024;
+
 #[derive(Debug, Clone)]
 pub(super) struct Plan {
     pub(super) servers: usize,
@@ -17,6 +20,8 @@ pub(super) struct Plan {
     pub(super) capacity: u64,
     pub(super) bytes: usize,
     pub(super) overflow: Overflow,
+    /// The limit of the command queue.
+    pub(super) queue_bytes: usize,
     pub(super) connect_timeout: Micros,
     pub(super) close_timeout: Micros,
     /// The shortest and longest delay before an attempt. `None` if the listener does not reconnect.
@@ -68,6 +73,12 @@ impl Plan {
         let is_proxied = apart.chance(20);
         let (begins, ends_with_error) = (apart.chance(10), apart.chance(10));
         let is_dense = apart.chance(4);
+        let queue_bytes = if apart.chance(60) {
+            // From one call, whatever its size, to several ones.
+            apart.pick(&[512, 700, 1_200, 2_500])
+        } else {
+            QUEUE_BYTES
+        };
         let channels = match random.below(20) {
             0 => random.range(65, 300),
             1..4 => random.range(8, 40),
@@ -89,6 +100,7 @@ impl Plan {
             capacity: if random.chance(30) { random.size(4) } else { random.size(256) },
             bytes: usize::try_from(random.pick(&[1_024, 4_096, 65_536])).unwrap(),
             overflow,
+            queue_bytes,
             connect_timeout: random.range(1, 5) * SECOND,
             close_timeout: SECOND,
             delays: random
@@ -132,6 +144,7 @@ impl Plan {
             capacity: 100,
             bytes: 65_536,
             overflow: Overflow::DropOldest,
+            queue_bytes: QUEUE_BYTES,
             connect_timeout: 3 * SECOND,
             close_timeout: SECOND,
             delays: Some((100 * MILLI, SECOND)),

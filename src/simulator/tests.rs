@@ -6,6 +6,7 @@ use std::fmt;
 use std::io::{self, Write};
 
 use super::Simulation;
+use super::calls::CallCounts;
 
 /// The default number of seeds.
 const SEEDS: u64 = 10_000;
@@ -56,6 +57,7 @@ struct SeedSums {
     lost: u64,
     handovers: u64,
     delayed: u64,
+    calls: CallCounts,
     spread: Vec<f64>,
     /// The failures, by their text without numbers: the number of runs, the first seed, and its text.
     failures: BTreeMap<String, (u64, u64, String)>,
@@ -71,6 +73,7 @@ impl SeedSums {
         self.lost += u64::from(simulation.lost_sessions);
         self.handovers += u64::from(simulation.handovers);
         self.delayed += simulation.delayed;
+        self.calls.add(simulation.calls.counts);
         self.spread.extend(&simulation.backoff.spread);
     }
 
@@ -91,6 +94,12 @@ impl SeedSums {
         assert!(self.lagged > self.runs && self.lost > self.runs, "too little was lost: {self}");
         assert!(self.handovers > self.runs / 10, "too few handovers succeeded: {self}");
         assert!(self.delayed > self.runs / 40, "too few reads were delayed: {self}");
+        let CallCounts { waited, withdrawn, refused, refused_by_failure, dropped } = self.calls;
+        assert!(waited > self.runs && dropped > self.runs / 10, "too few calls waited: {self}");
+        assert!(
+            withdrawn > self.runs / 10 && refused > self.runs / 10 && refused_by_failure > 0,
+            "too few calls that waited were withdrawn or refused: {self}"
+        );
         let mean = self.spread.iter().sum::<f64>() / self.spread.len() as f64;
         assert!((0.4..0.6).contains(&mean), "delays are not random: {mean} on average");
     }
@@ -98,11 +107,14 @@ impl SeedSums {
 
 impl fmt::Display for SeedSums {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { events, commits, delivered, lagged, lost, handovers, delayed, .. } = self;
+        let Self { events, commits, delivered, lagged, lost, handovers, delayed, calls, .. } = self;
+        let CallCounts { waited, withdrawn, refused, refused_by_failure, dropped } = calls;
         write!(
             f,
             "{events} events, {commits} commits, {delivered} delivered, {lagged} lagged, \
-             {lost} sessions lost, {handovers} handovers, {delayed} reads delayed"
+             {lost} sessions lost, {handovers} handovers, {delayed} reads delayed, \
+             {waited} calls waited for room, {withdrawn} withdrawn, \
+             {refused} refused ({refused_by_failure} by a failure), {dropped} dropped after they were sent"
         )?;
         for (count, _, words) in self.failures.values() {
             write!(f, "\n{count} times, first with {words}")?;

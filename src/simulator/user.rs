@@ -2,28 +2,27 @@
 
 use std::time::Duration;
 
-use tokio::sync::oneshot;
-
 use super::clock::{MILLI, SimulatorEvent};
 use super::recording_sink::SharedSink;
 use super::subscriptions::ChannelId;
 use super::{Simulation, log_line};
 use crate::error::{Error, ErrorKind};
-use crate::listener::command_queue::{HandleCall, QueuedCall};
 use crate::proto::supervisor::{Command, Listening, Reply, State, Supervisor};
 
 /// Queries of the user.
 pub(super) const QUERIES: [&str; 4] =
     ["SELECT 1; SELECT 'two'", "SELECT nothing", "BEGIN", "SELECT pg_backend_pid()"];
 
-/// An unanswered command.
+/// What the user has asked for.
 #[derive(Debug)]
-pub(super) enum OpenCommand {
+pub(super) enum Request {
     Listen(Vec<ChannelId>),
     Unlisten(Vec<ChannelId>),
     Query,
     Rotate,
     Drain,
+    /// The list of the channels, which is not a command for the supervisor.
+    Channels,
 }
 
 impl Simulation {
@@ -34,15 +33,22 @@ impl Simulation {
         self.schedule_user();
         // Sometimes more commands than the task handles in one poll.
         let count = if self.random.chance(1) { 40 } else { 1 };
-        for _ in 0..count {
+        for _ in 0..count + self.crowd() {
             self.act_as_user();
         }
     }
 
     /// Sends a random command.
     pub(super) fn act_as_user(&mut self) {
-        if self.is_closing || self.done.is_some() || self.has_all {
-            return;
+        if !self.is_closing && self.done.is_none() && !self.has_all {
+            self.call_something();
+        }
+    }
+
+    /// Sends a random command, also while the listener ends.
+    fn call_something(&mut self) {
+        if self.asks_for_channels() {
+            self.ask_for_channels();
         }
         // A LISTEN would repair a session that has lost its channels, before a heartbeat can detect it.
         if self.delivering.is_some_and(|index| self.connections[index].has_lost_channels) {
@@ -75,47 +81,18 @@ impl Simulation {
         channels
     }
 
-    fn next_command(&mut self, asked: OpenCommand) -> u64 {
-        let id = self.next_command;
-        self.commands.insert(id, asked);
-        id
-    }
-
-    /// Sends a command as a handle does.
-    fn command(&mut self, id: u64, command: Command) {
-        log_line!(self, "command {id}: {command:?}");
-        let (reply, answer) = oneshot::channel();
-        self.answers.insert(id, answer);
-        self.send(HandleCall::Command(command, Some(reply)));
-    }
-
-    /// Sends a request. The task numbers requests in this order.
-    fn send(&mut self, call: HandleCall) {
-        self.next_command += 1;
-        if self.requests.send(QueuedCall { call, room: None }).is_err() && !self.has_task_ended {
-            self.fail("the task takes no commands, and has not ended");
-        }
-    }
-
     pub(super) fn listen(&mut self, channels: &[ChannelId]) {
         let names = self.channels.names(channels);
-        let id = self.next_command(OpenCommand::Listen(channels.to_vec()));
-        self.channels.listens(id, channels);
-        self.command(id, Command::Listen(names));
+        self.command(Request::Listen(channels.to_vec()), Command::Listen(names));
     }
 
     fn unlisten(&mut self, channels: &[ChannelId]) {
         let names = self.channels.names(channels);
-        let id = self.next_command(OpenCommand::Unlisten(channels.to_vec()));
-        self.channels.unlistens(id, channels);
-        self.command(id, Command::Unlisten(names));
+        self.command(Request::Unlisten(channels.to_vec()), Command::Unlisten(names));
     }
 
     pub(super) fn unlisten_all(&mut self) {
-        let all = self.channels.all();
-        let id = self.next_command(OpenCommand::Unlisten(all.clone()));
-        self.channels.unlistens(id, &all);
-        self.command(id, Command::UnlistenAll);
+        self.command(Request::Unlisten(self.channels.all()), Command::UnlistenAll);
     }
 
     fn query(&mut self) {
@@ -124,13 +101,11 @@ impl Simulation {
     }
 
     pub(super) fn ask(&mut self, sql: &str) {
-        let id = self.next_command(OpenCommand::Query);
-        self.command(id, Command::SimpleQuery(sql.to_owned()));
+        self.command(Request::Query, Command::SimpleQuery(sql.to_owned()));
     }
 
     pub(super) fn rotate(&mut self) {
-        let id = self.next_command(OpenCommand::Rotate);
-        self.command(id, Command::Rotate);
+        self.command(Request::Rotate, Command::Rotate);
     }
 
     pub(super) fn end_by_user(&mut self) {
@@ -139,17 +114,22 @@ impl Simulation {
         }
     }
 
-    /// Ends the listener in a random way.
+    /// Ends the listener in a random way. The end overtakes the calls before it that wait for room.
     pub(super) fn end_by_choice(&mut self) {
+        for _ in 0..self.crowd() {
+            self.call_something();
+        }
         match self.random.below(3) {
             0 => self.drain(),
             1 if self.consumer.listener.is_some() => {
                 log_line!(self, "the consumer is dropped");
-                self.consumer.listener = None;
-                self.next_command += 1;
+                self.overtake(|simulation| simulation.consumer.listener = None);
                 self.expect_end();
             }
             _ => self.close(),
+        }
+        for _ in 0..self.crowd() {
+            self.call_something();
         }
     }
 
@@ -163,17 +143,28 @@ impl Simulation {
         if self.has_task_ended {
             return;
         }
-        let id = self.next_command(OpenCommand::Drain);
-        self.command(id, Command::Drain { timeout: Duration::from_micros(within) });
+        self.send_drain(Duration::from_micros(within));
         if self.random.chance(20) {
             let time = self.random.size(100) * MILLI;
             self.clock.after(time, SimulatorEvent::Drop, &mut self.random);
         }
+        self.schedule_another_end(within);
+    }
+
+    /// Ends the listener again while it drains. The first drain decides, and a close ends it.
+    pub(super) fn end_again(&mut self) {
+        if self.done.is_some() {
+            return;
+        }
+        self.send_drain(Duration::from_secs(1));
+        self.close();
     }
 
     fn close(&mut self) {
         log_line!(self, "the user closes");
-        self.send(HandleCall::Command(Command::Close, None));
+        self.overtake(|simulation| {
+            simulation.calls.queue.close();
+        });
         self.expect_end();
     }
 
@@ -185,25 +176,23 @@ impl Simulation {
         self.clock.after(bound, SimulatorEvent::End, &mut self.random);
     }
 
-    /// Checks an answer: it is the only one to its command, and it is true.
+    /// Checks that the answer to a command is true.
     pub(super) fn replied(
         &mut self,
         id: u64,
+        asked: Request,
         result: Result<Reply, Error>,
         supervisor: &Supervisor<SharedSink>,
     ) {
         log_line!(self, "command {id}: {result:?}");
-        let Some(asked) = self.commands.remove(&id) else {
-            return self.fail(format!("command {id} was answered, and is not open: {result:?}"));
-        };
         if let Err(error) = &result
             && error.kind() == ErrorKind::Misuse
-            && !matches!(asked, OpenCommand::Query)
+            && !matches!(asked, Request::Query)
         {
             return self.fail(format!("command {id} was answered with {error}"));
         }
         match (asked, result) {
-            (OpenCommand::Listen(channels), Ok(Reply::Listening(listening))) => {
+            (Request::Listen(channels), Ok(Reply::Listening(listening))) => {
                 let is_active = listening == Listening::Active;
                 self.channels.listened(id, &channels, Some(is_active));
                 // A drain after it ends all channels.
@@ -211,31 +200,31 @@ impl Simulation {
                     self.check_active(&channels);
                 }
             }
-            (OpenCommand::Listen(channels), Err(_)) => self.channels.listened(id, &channels, None),
-            (OpenCommand::Unlisten(channels), Ok(Reply::Unlistened)) => {
+            (Request::Listen(channels), Err(_)) => self.channels.listened(id, &channels, None),
+            (Request::Unlisten(channels), Ok(Reply::Unlistened)) => {
                 self.channels.unlistened(id, &channels, true);
             }
-            (OpenCommand::Unlisten(channels), Err(_)) => {
+            (Request::Unlisten(channels), Err(_)) => {
                 self.channels.unlistened(id, &channels, false);
             }
-            (OpenCommand::Rotate, Ok(Reply::Rotating)) => {
+            (Request::Rotate, Ok(Reply::Rotating)) => {
                 self.rotations += u32::from(supervisor.state() == State::Connected);
             }
-            (OpenCommand::Drain, Err(_)) if self.is_dropped => self.is_drain_interrupted = true,
-            (OpenCommand::Query, Ok(Reply::Rows(_)) | Err(_))
-            | (OpenCommand::Rotate, Err(_))
-            | (OpenCommand::Drain, Ok(Reply::Drained) | Err(_)) => {}
+            (Request::Drain, Err(_)) if self.is_dropped => self.is_drain_interrupted = true,
+            (Request::Query, Ok(Reply::Rows(_)) | Err(_))
+            | (Request::Rotate, Err(_))
+            | (Request::Drain, Ok(Reply::Drained) | Err(_)) => {}
             (asked, reply) => self.fail(format!("{asked:?} was answered with {reply:?}")),
         }
     }
 
-    /// Records a command that the listener did not receive before its end.
-    pub(super) fn replied_at_the_end(&mut self, id: u64, asked: &OpenCommand) {
+    /// Records a command that was sent, and that the task did not receive before its end.
+    pub(super) fn replied_at_the_end(&mut self, id: u64, asked: &Request) {
         log_line!(self, "command {id}: the listener has ended");
         match asked {
-            OpenCommand::Listen(channels) => self.channels.listened(id, channels, None),
-            OpenCommand::Unlisten(channels) => self.channels.unlistened(id, channels, false),
-            OpenCommand::Query | OpenCommand::Rotate | OpenCommand::Drain => {}
+            Request::Listen(channels) => self.channels.listened(id, channels, None),
+            Request::Unlisten(channels) => self.channels.unlistened(id, channels, false),
+            Request::Query | Request::Rotate | Request::Drain | Request::Channels => {}
         }
     }
 

@@ -174,7 +174,7 @@ impl Simulation {
     pub(super) fn drop_notification(&mut self, index: usize) {
         // N38.
         let connection = &self.connections[index];
-        let is_idle = self.commands.is_empty()
+        let is_idle = self.calls.are_answered()
             && connection.live_at.is_some()
             && !connection.is_dead()
             && connection.to_server.packets.is_empty()
