@@ -342,8 +342,8 @@ impl Connection {
         self.established.driver.close().await;
     }
 
-    /// Sets the longest delay of a read while notifications arrive densely, by default a millisecond. `Duration::ZERO` turns it
-    /// off. It is the same as [`ListenerBuilder::read_delay`](crate::ListenerBuilder::read_delay). No read is delayed while a
+    /// Turns the delay of reads while notifications arrive densely on or off: a millisecond or more, by default, turns it on, and
+    /// delays a read by up to a millisecond; less turns it off. It is the same as [`ListenerBuilder::read_delay`](crate::ListenerBuilder::read_delay). No read is delayed while a
     /// command waits for its answer.
     pub fn set_read_delay(&mut self, limit: Duration) {
         self.established.driver.set_read_delay(net::whole_ticks(limit));

@@ -280,7 +280,8 @@ impl ListenerBuilder {
         self
     }
 
-    /// Sets the longest delay of a read while notifications arrive densely, by default a millisecond.
+    /// Turns the delay of reads while notifications arrive densely on or off. A millisecond or more, by default, turns it on: a read
+    /// is delayed by at most a millisecond. Less turns it off, because the runtime's timer has no shorter ticks.
     ///
     /// A server that sends many notifications writes 8 KiB, and some microseconds later another 8 KiB. To be woken for each of
     /// them costs more processor time than everything else. So after two reads of at least 4 KiB within half a millisecond, the
@@ -290,9 +291,7 @@ impl ListenerBuilder {
     /// notification, and those that arrive in small groups, are never delayed. No read is delayed while the answer to a
     /// command or a heartbeat is missing, in a handover, and while the listener is closing.
     ///
-    /// `Duration::ZERO` turns it off. The timer has a resolution of a millisecond: a shorter limit turns it off too, and a
-    /// longer one is the same as a millisecond. It has an effect only on TCP, with and without TLS, and on Linux.
-    /// [`Stats::reads_delayed`](crate::Stats::reads_delayed) counts the delays.
+    /// It has an effect only on Linux, and only over TCP, with and without TLS. [`Stats::reads_delayed`](crate::Stats::reads_delayed) counts the delays.
     ///
     /// ```no_run
     /// # async fn example() -> Result<(), pgbell::Error> {
