@@ -115,7 +115,11 @@ impl<E: Environment> Links<E> {
         };
         if is_delivered {
             sink.prepare(&mut self.buffer);
-            return link.poll_read(cx, environment, &mut self.buffer);
+            let read = link.poll_read(cx, environment, &mut self.buffer);
+            if let Poll::Ready(Ok(bytes)) = &read {
+                sink.handle_read(*bytes);
+            }
+            return read;
         }
         let mut rest = std::mem::take(&mut link.rest);
         buffer::shrink(&mut rest, REST_BYTES);

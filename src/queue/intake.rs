@@ -71,7 +71,12 @@ impl Intake {
         }
     }
 
-    /// The same for `need` bytes that were read before. If `need` is zero, nothing is moved: this only checks whether a buffer became
+    /// Handles a read of this many bytes: the size of the buffers follows the reads.
+    pub(super) fn handle_read(&mut self, bytes: usize) {
+        self.buffers.handle_read(bytes);
+    }
+
+    /// Makes room for `need` bytes that were read before, as [`prepare`](Self::prepare). If `need` is zero, nothing is moved: this only checks whether a buffer became
     /// free.
     pub(super) fn exchange(
         &mut self,

@@ -15,6 +15,9 @@ pub(crate) trait ReceiveBuffers {
     /// Makes room in `input` for the next read.
     fn prepare(&mut self, input: &mut BytesMut);
 
+    /// Handles a read of this many bytes into the prepared `input`.
+    fn handle_read(&mut self, bytes: usize);
+
     /// Makes room in `input` for `bytes` more bytes that were read before.
     fn make_room(&mut self, input: &mut BytesMut, bytes: usize);
 
@@ -29,6 +32,10 @@ impl<O: Outlet> ReceiveBuffers for OutletSink<O> {
 
     fn prepare(&mut self, input: &mut BytesMut) {
         self.prepare(input);
+    }
+
+    fn handle_read(&mut self, bytes: usize) {
+        self.handle_read(bytes);
     }
 
     fn make_room(&mut self, input: &mut BytesMut, bytes: usize) {

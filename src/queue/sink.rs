@@ -67,6 +67,11 @@ impl<O: Outlet> OutletSink<O> {
         self.intake.prepare(input, || self.outlet.make_buffer_free());
     }
 
+    /// Handles a read of this many bytes into `input`.
+    pub(super) fn handle_read(&mut self, bytes: usize) {
+        self.intake.handle_read(bytes);
+    }
+
     /// Makes room in `input` for `bytes` more bytes that were read before. With zero, this only checks whether a buffer became
     /// free.
     pub(super) fn make_room(&mut self, input: &mut BytesMut, bytes: usize) {

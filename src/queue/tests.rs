@@ -71,6 +71,7 @@ impl Queue {
         let room = self.input.capacity() - self.input.len();
         let bytes = self.socket.split_to(room.min(self.socket.len()));
         self.input.extend_from_slice(&bytes);
+        self.sink.handle_read(bytes.len());
         wire::scan(&self.input).0
     }
 

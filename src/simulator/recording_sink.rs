@@ -203,6 +203,10 @@ impl ReceiveBuffers for SharedSink {
         self.get_mut().ring.prepare(input);
     }
 
+    fn handle_read(&mut self, bytes: usize) {
+        self.get_mut().ring.handle_read(bytes);
+    }
+
     fn make_room(&mut self, input: &mut BytesMut, bytes: usize) {
         self.get_mut().ring.make_room(input, bytes);
     }

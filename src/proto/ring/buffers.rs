@@ -42,8 +42,6 @@ pub struct Buffers {
     long: bool,
     /// The number of the current buffer. Each one has another number.
     number: u64,
-    /// The spare capacity of the current buffer after the last exchange.
-    spare: usize,
     /// Sparse reads since the last dense one, or since buffers were last freed.
     sparse_reads: u32,
     /// How many replaced buffers had views when the current one became the current one.
@@ -84,7 +82,6 @@ impl Buffers {
             next_size: size,
             long: false,
             number: 0,
-            spare: 0,
             sparse_reads: 0,
             behind: 0,
         }
@@ -147,30 +144,28 @@ impl Buffers {
     }
 
     /// Makes room in `current` for the next read, as [`exchange`](Self::exchange) does: for `need` bytes, or for half of a
-    /// buffer if that is less. It also chooses the size of the buffer by the last reads.
+    /// buffer if that is less. The size of the buffer follows the [reads](Self::handle_read).
     #[must_use]
     pub fn prepare(&mut self, current: &mut BytesMut, need: usize) -> bool {
         if self.first_size < self.size {
-            self.count_read(current);
             let half = self.next_size / 2;
             let is_wrong_size = self.current_size != self.next_size && current.len() <= half;
-            // Without views it can be replaced before it is full.
+            // A small one is replaced before it is full: if the queue is full too, everything is dropped, and it stays as it is.
+            let is_too_small = self.current_size < self.next_size;
             let spare = self.current_size.saturating_sub(current.len());
-            if is_wrong_size && !self.long && current.try_reclaim(spare) {
+            if is_wrong_size && !self.long && (current.try_reclaim(spare) || is_too_small) {
                 self.replace(current, current.len().saturating_add(half));
             }
         }
         self.exchange(current, need.min(self.current_size / 2))
     }
 
-    /// Counts the read before this call, and chooses the next size.
-    fn count_read(&mut self, current: &BytesMut) {
-        // Only a read takes spare capacity.
-        let read = self.spare.saturating_sub(current.capacity() - current.len());
-        if read >= DENSE_READ_BYTES {
+    /// Handles a read of this many bytes: it chooses the size of the next buffer.
+    pub fn handle_read(&mut self, bytes: usize) {
+        if bytes >= DENSE_READ_BYTES {
             self.sparse_reads = 0;
             self.next_size = self.size;
-        } else if read > 0 {
+        } else if bytes > 0 {
             self.sparse_reads += 1;
             if self.sparse_reads >= SPARSE_READS {
                 self.sparse_reads = 0;
@@ -204,7 +199,6 @@ impl Buffers {
             }
             self.replace(current, length);
         }
-        self.spare = current.capacity() - current.len();
         self.may_split()
     }
 
@@ -482,6 +476,7 @@ mod tests {
     fn read(buffers: &mut Buffers, current: &mut BytesMut, bytes: usize) -> Bytes {
         assert!(buffers.prepare(current, bytes));
         current.extend_from_slice(&vec![b'x'; bytes]);
+        buffers.handle_read(bytes);
         current.split().freeze()
     }
 

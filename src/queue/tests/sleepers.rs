@@ -3,6 +3,11 @@
 use bytes::Buf;
 
 use super::*;
+use crate::proto::ring::doorbell;
+use crate::queue::doorbell_outlet::DoorbellOutlet;
+use crate::queue::intake::Intake;
+use crate::queue::outlet::Outlet;
+use crate::queue::sink::OutletSink;
 
 const SLEEPERS: usize = 1_000;
 
@@ -16,6 +21,7 @@ fn read_others(queue: &mut Queue, bytes: usize, at_once: usize) {
     for _ in 0..bytes / at_once {
         queue.sink.prepare(&mut queue.input);
         queue.input.extend_from_slice(&vec![0; at_once]);
+        queue.sink.handle_read(at_once);
         queue.input.advance(at_once);
     }
 }
@@ -133,5 +139,50 @@ proptest! {
         }
         queue.drain(&mut next);
         prop_assert_eq!((next, queue.consumer.lost()), (queue.sent, 0));
+    }
+}
+
+/// Reads a dense flow into a sink, as the task does. Returns the number of reads.
+fn read_densely<O: Outlet>(sink: &mut OutletSink<O>, input: &mut BytesMut) -> usize {
+    let raw = RawNotification { process_id: 1, channel: b"c", payload: &[b'p'; 40] };
+    let mut socket = BytesMut::new();
+    for _ in 0..100_000 {
+        BackendMessage::NotificationResponse(raw).encode(&mut socket).unwrap();
+    }
+    let mut reads = 0;
+    while !socket.is_empty() {
+        sink.prepare(input);
+        let room = input.capacity() - input.len();
+        let bytes = socket.split_to(room.min(socket.len()));
+        input.extend_from_slice(&bytes);
+        sink.handle_read(bytes.len());
+        let (run, _) = wire::scan(input);
+        sink.notifications(input, run, INFO, false);
+        sink.publish();
+        reads += 1;
+    }
+    reads
+}
+
+/// An earlier version computed the size of a read from the room in the buffer, and what is dropped gives room back. So it read
+/// 16 KiB at a time while it had to read most.
+#[test]
+fn a_dense_flow_that_is_dropped_is_read_into_large_buffers() {
+    // The consumer sleeps, is dropped, or is a doorbell, which keeps no frames.
+    let mut asleep = Queue::new(16, 8 << 20, Overflow::DropNewest);
+    let Queue { sink: mut abandoned, consumer, mut input, .. } =
+        Queue::new(100_000, 8 << 20, Overflow::DropNewest);
+    drop(consumer);
+    let (ringer, _doorbell) = doorbell::doorbell();
+    let counters = Arc::new(QueueCounters::default());
+    let outlet = DoorbellOutlet::new(ringer, counters);
+    let mut bell = OutletSink::with_outlet(Intake::new(1 << 20, Pins::new(0)), outlet);
+    let mut rung = bell.first_buffer();
+    for reads in [
+        read_densely(&mut asleep.sink, &mut asleep.input),
+        read_densely(&mut abandoned, &mut input),
+        read_densely(&mut bell, &mut rung),
+    ] {
+        assert!(reads < 60, "{reads} reads for 5 MB");
     }
 }

@@ -83,6 +83,7 @@ impl RingPair {
             self.queue.sink.prepare(&mut self.queue.input);
             let spare = self.queue.input.capacity();
             self.queue.input.resize(spare, 0);
+            self.queue.sink.handle_read(spare);
             self.queue.input.advance(spare);
         }
     }
