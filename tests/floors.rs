@@ -138,20 +138,24 @@ fn supervisor_calls() -> BTreeMap<String, BTreeSet<String>> {
     let mut bodies = BTreeMap::<String, String>::new();
     for file in modules().remove("supervisor").unwrap() {
         let source = shipped_source(&file);
-        let lines =
-            source.lines().skip_while(|line| !line.starts_with("impl<S: Sink> Supervisor<S> {"));
-        let mut method = String::new();
-        for line in lines.take_while(|line| *line != "}") {
+        let (mut is_inside, mut method) = (false, String::new());
+        for line in source.lines() {
+            let begins = line.starts_with("impl") && line.contains("> Supervisor<");
+            is_inside = begins || is_inside && line != "}";
             let signature = line.strip_prefix("    ").filter(|rest| !rest.starts_with([' ', '/']));
             if let Some((_, name)) = signature.and_then(|rest| rest.split_once("fn ")) {
                 method = name.split(['(', '<']).next().unwrap().to_owned();
             }
-            bodies.entry(method.clone()).or_default().push_str(line.trim());
+            if is_inside && !begins {
+                bodies.entry(method.clone()).or_default().push_str(line.trim());
+            }
         }
     }
     bodies.remove("");
     let called = |body: &String| {
-        let names = bodies.keys().filter(|name| body.contains(&format!("self.{name}(")));
+        let names = bodies.keys().filter(|name| {
+            ["self.", "Self::"].iter().any(|path| body.contains(&format!("{path}{name}(")))
+        });
         names.cloned().collect()
     };
     bodies.iter().map(|(name, body)| (name.clone(), called(body))).collect()

@@ -55,7 +55,7 @@ const LIFETIME_MIN: Duration = Duration::from_secs(1);
 /// | flow, and consumer | receive buffers and copies |
 /// |---|---|
 /// | sparse (reads of less than 4 KiB), and the consumer keeps up | 16 KiB, 32 KiB after the first 16 KiB |
-/// | sparse, and less than 8 KiB are unread since the consumer stopped to receive | 64 KiB |
+/// | sparse for a while, and less than 8 KiB are unread since the consumer stopped to receive | 64 KiB |
 /// | the consumer is behind, and has `u` unread bytes | 768 KiB + 9 × `u` |
 ///
 /// So a consumer that sleeps does not keep a buffer for each notification: if it is two buffers behind, the first eighth of

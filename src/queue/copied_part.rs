@@ -37,3 +37,30 @@ impl CopiedPart {
             && self.queued_bytes < buffers.current_size() / PART
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::{Bytes, BytesMut};
+
+    use super::*;
+
+    #[test]
+    fn pinned_buffers_do_not_make_a_consumer_that_keeps_up_look_late() {
+        const SIZE: usize = 8 * 1024;
+        let mut buffers = Buffers::new(SIZE, 8);
+        let mut current: BytesMut = buffers.first();
+        let mut views: Vec<Bytes> = Vec::new();
+        while buffers.behind() < 4 {
+            current.resize(current.capacity(), 0);
+            views.push(current.split().freeze());
+            assert!(buffers.exchange(&mut current, SIZE));
+        }
+        for (pinned, is_copied) in [(0, true), (2, true), (3, false), (4, false)] {
+            let copied = CopiedPart::default().includes(&buffers, pinned, 100);
+            assert_eq!(copied, is_copied, "{pinned} pinned");
+        }
+        // Only the first eighth of a buffer.
+        let mut part = CopiedPart::default();
+        assert!(part.includes(&buffers, 0, SIZE / PART - 1) && !part.includes(&buffers, 0, 1));
+    }
+}

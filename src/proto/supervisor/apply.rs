@@ -279,6 +279,7 @@ impl<S: Sink> Supervisor<S> {
 
     /// Begins an outage: notifications may be missing here. What follows is not shown before the outage is over.
     pub(super) fn begin_outage(&mut self, cause: Error, sessions: u32, scope: Scope) {
+        let scope = self.outages.widened(scope);
         let position = self.sink.hold(&scope);
         let lost_at = self.common.time_of_day();
         self.outages.begin((position, scope), cause, lost_at, sessions);

@@ -61,6 +61,11 @@ impl Outages {
         self.count
     }
 
+    /// Returns the scope for an outage: all consumers if there are very many outages, so that the next ones can be merged.
+    pub(super) fn widened(&self, scope: Scope) -> Scope {
+        if self.waiting.len() < OUTAGES_MAX { scope } else { Scope::All }
+    }
+
     /// Begins an outage at this position, for the consumers in `scope`. `sessions` is 1 if a session was lost, and 0 if the server dropped a notification. It is
     /// merged with the last outage if nothing was delivered between them, or if there are very many.
     pub(super) fn begin(
@@ -161,5 +166,70 @@ impl Outage {
             self.epoch.unwrap_or(epoch),
             refusals.clone(),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    /// Begins an outage as a supervisor does.
+    fn begin(outages: &mut Outages, position: u64, scope: Scope) {
+        let scope = outages.widened(scope);
+        let cause = Error::new(ErrorKind::Connect, "lost");
+        let at = (StreamPosition(position), scope);
+        outages.begin(at, cause, SystemTime::UNIX_EPOCH, 1);
+    }
+
+    fn end(outages: &mut Outages) -> Vec<PlacedGap> {
+        let number = outages.end(SystemTime::UNIX_EPOCH, 1);
+        outages.take_release(number).unwrap()
+    }
+
+    fn only(channels: &[&str]) -> Scope {
+        Scope::Channels(channels.iter().map(|&name| name.to_owned()).collect())
+    }
+
+    #[test]
+    fn outages_at_one_position_concern_the_consumers_of_all_of_them() {
+        for (first, second, both) in [
+            (Scope::All, Scope::All, Scope::All),
+            (Scope::All, only(&["a"]), Scope::All),
+            (only(&["a"]), Scope::All, Scope::All),
+            (only(&["a"]), only(&["a"]), only(&["a"])),
+            (only(&["c", "a"]), only(&["b", "a"]), only(&["a", "b", "c"])),
+        ] {
+            let mut outages = Outages::default();
+            begin(&mut outages, 7, first);
+            begin(&mut outages, 7, second);
+            let gaps = end(&mut outages);
+            assert_eq!(gaps.len(), 1);
+            assert_eq!((&gaps[0].scope, gaps[0].gap.sessions()), (&both, 2));
+        }
+    }
+
+    #[test]
+    fn outages_at_different_positions_keep_their_scopes() {
+        let mut outages = Outages::default();
+        begin(&mut outages, 1, only(&["a"]));
+        begin(&mut outages, 2, Scope::All);
+        let scopes: Vec<Scope> = end(&mut outages).into_iter().map(|gap| gap.scope).collect();
+        assert_eq!(scopes, [only(&["a"]), Scope::All]);
+    }
+
+    /// A consumer that was not held back may have seen what is behind the last outage.
+    #[test]
+    fn very_many_outages_are_merged_and_none_moves_before_what_a_consumer_has_seen() {
+        let mut outages = Outages::default();
+        for position in 0..1_000 {
+            begin(&mut outages, position, only(&["a"]));
+        }
+        let gaps = end(&mut outages);
+        assert_eq!(gaps.len(), OUTAGES_MAX + 1);
+        let (last, narrow) = gaps.split_last().unwrap();
+        assert!(narrow.iter().all(|gap| gap.scope == only(&["a"]) && gap.gap.sessions() == 1));
+        assert_eq!((&last.scope, last.position.0), (&Scope::All, OUTAGES_MAX as u64));
+        assert_eq!(last.gap.sessions() as usize, 1_000 - OUTAGES_MAX);
     }
 }
