@@ -62,7 +62,7 @@ impl Receiver {
         loop {
             // Only the usual case is inlined into the caller, and returns where it makes the event: each further move of the event
             // would cost measurable time.
-            if let Some(notification) = self.current.next_inline() {
+            if let Some(notification) = self.current.next_short() {
                 counters::add(&self.counters.delivered, 1);
                 return Poll::Ready(Ok(Event::Notification(notification)));
             }

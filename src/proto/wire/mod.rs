@@ -56,7 +56,7 @@ pub use extract::extract;
 pub use framer::{FirstPacket, Frame, Framer, LongMessage};
 pub use frontend::{FrontendMessage, PasswordMessage, SaslInitialResponse, SaslResponse, Target};
 pub use list::{ColumnDescription, Columns, Formats, List, Names, Oids, StartupParameters, Values};
-pub(crate) use notification::TEXT_AT;
+pub(crate) use notification::{SHORT_BYTES, ShortFrame};
 pub use notification::{Notifications, RawNotification, Run, Stop, first, frames, scan};
 pub use parts::{BackendKeyData, CopyResponse, TransactionStatus};
 pub use quote::{ChannelError, PayloadError, check_channel, check_payload, quote_identifier};
