@@ -220,12 +220,12 @@ pub fn first(validated: &[u8]) -> Option<(RawNotification<'_>, usize)> {
 /// The highest number of bytes of channel and payload together in a [`ShortFrame`].
 pub(crate) const SHORT_BYTES: usize = 79;
 
-/// A notification with a short channel and at most [`SHORT_BYTES`] bytes of text, which has bytes behind it. Text and the bytes
-/// behind it can be copied by copies of constant length.
+/// A notification with at most [`SHORT_BYTES`] bytes of text and with bytes behind it, so that both can be copied by copies of
+/// constant length.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ShortFrame<'a> {
     pub(crate) process_id: i32,
-    /// The length of the channel in bytes: less than 16.
+    /// The length of the channel in bytes.
     pub(crate) channel: usize,
     /// The length of the payload in bytes.
     pub(crate) payload: usize,
@@ -248,7 +248,7 @@ impl<'a> ShortFrame<'a> {
         if both > SHORT_BYTES {
             return None;
         }
-        let channel = near_nul(text)?;
+        let channel = near_nul(text).or_else(|| position_of_nul(text))?;
         let payload = both.checked_sub(channel)?;
         Some(Self { process_id: i32::from_be_bytes([e, f, g, h]), channel, payload, text })
     }
