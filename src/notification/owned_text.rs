@@ -80,12 +80,17 @@ impl OwnedText {
         // changes nothing: with it the compiler knows that all words are in the text.
         let is_apart = frame.payload <= (WORDS - 1) * WORD_BYTES;
         let tail = if is_apart { (frame.channel + 1).min(WORD_BYTES) } else { WORD_BYTES };
-        let mut words = Words::default();
-        let word = |at: usize| frame.text.get(at..).and_then(<[u8]>::first_chunk).copied();
-        for (index, place) in words.iter_mut().enumerate() {
-            let at = if index == 0 { 0 } else { tail + (index - 1) * WORD_BYTES };
-            *place = word(at).unwrap_or_default();
-        }
+        let word = |at: usize| {
+            *frame.text.get(at..).and_then(<[u8]>::first_chunk).unwrap_or(&[0; WORD_BYTES])
+        };
+        // Not a loop: it would write the words to the stack.
+        let words = [
+            word(0),
+            word(tail),
+            word(tail + WORD_BYTES),
+            word(tail + 2 * WORD_BYTES),
+            word(tail + 3 * WORD_BYTES),
+        ];
         Self::Inline(pair_of(frame.channel, frame.payload), words)
     }
 

@@ -242,8 +242,9 @@ impl<'a> ShortFrame<'a> {
     pub(crate) fn first(validated: &'a [u8]) -> Option<Self> {
         /// The length word, the process id, and two NULs.
         const OTHERS: u32 = 10;
-        let text = validated.get(TEXT_AT..)?.first_chunk()?;
-        let [_, a, b, c, d, e, f, g, h] = *validated.first_chunk::<TEXT_AT>()?;
+        let head = validated.first_chunk::<{ TEXT_AT + SHORT_BYTES + 1 }>()?;
+        let (&[_, a, b, c, d, e, f, g, h], text) = head.split_first_chunk::<TEXT_AT>()?;
+        let text = text.first_chunk()?;
         let both = in_memory(u32::from_be_bytes([a, b, c, d]).wrapping_sub(OTHERS));
         if both > SHORT_BYTES {
             return None;
