@@ -7,7 +7,7 @@ use super::owned_info::{OwnedInfo, UnixNanos};
 use super::owned_text::{INLINE_BYTES, OwnedText, Pair};
 use super::{NotificationRef, text};
 use crate::proto::wire::escape::Escaped;
-use crate::proto::wire::{RawNotification, TEXT_AT};
+use crate::proto::wire::{RawNotification, ShortFrame};
 
 /// A notification that owns its bytes and pins no receive buffer, unless it was
 /// [retained](NotificationRef::retain).
@@ -48,25 +48,21 @@ impl Notification {
         }
     }
 
-    /// Copies the first notification of `frames`, which was parsed to `raw`, with copies of constant length.
-    ///
-    /// Returns `None` if it needs an allocation, or if `frames` ends too early for such copies. Then copy it by its parts.
+    /// Copies a short notification, with copies of constant length.
     #[allow(dead_code, reason = "only a listener uses it")]
     #[inline(always)]
     #[must_use]
-    pub(crate) fn from_frame(
-        frames: &[u8],
-        raw: RawNotification<'_>,
-        sequence: u64,
-        info: OwnedInfo,
-    ) -> Option<Self> {
-        let text = OwnedText::copy_words(frames.get(TEXT_AT..)?, raw)?;
-        Some(Self::new(text, raw, sequence, info))
+    pub(crate) fn from_short(frame: &ShortFrame<'_>, sequence: u64, info: OwnedInfo) -> Self {
+        Self::with_text(OwnedText::copy_short(frame), frame.process_id, sequence, info)
+    }
+
+    fn new(text: OwnedText, raw: RawNotification<'_>, sequence: u64, info: OwnedInfo) -> Self {
+        Self::with_text(text, raw.process_id, sequence, info)
     }
 
     #[inline(always)]
-    fn new(text: OwnedText, raw: RawNotification<'_>, sequence: u64, info: OwnedInfo) -> Self {
-        let process_id_and_epoch = Pair::new(raw.process_id.cast_unsigned(), info.epoch);
+    fn with_text(text: OwnedText, process_id: i32, sequence: u64, info: OwnedInfo) -> Self {
+        let process_id_and_epoch = Pair::new(process_id.cast_unsigned(), info.epoch);
         Self { text, process_id_and_epoch, sequence, received_at: info.received_at }
     }
 
@@ -170,7 +166,7 @@ mod tests {
 
     use super::*;
     use crate::notification::ReceiveInfo;
-    use crate::proto::wire::{self, BackendMessage};
+    use crate::proto::wire::BackendMessage;
 
     #[test]
     fn a_copy_has_the_same_channel_and_payload_at_every_length() {
@@ -199,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_of_a_frame_equals_the_copy_of_its_parts_wherever_the_buffer_ends() {
+    fn a_copy_of_a_short_frame_equals_the_copy_of_its_parts_wherever_the_buffer_ends() {
         let info = ReceiveInfo { received_at: SystemTime::UNIX_EPOCH, epoch: 3 };
         let mut copies = 0;
         for (channel, payload) in (1..30).flat_map(|n| (0..100).map(move |len| (n, len))) {
@@ -208,15 +204,17 @@ mod tests {
                 let raw = RawNotification { process_id: 5, channel: &channel, payload: &payload };
                 let mut frames = BytesMut::new();
                 BackendMessage::NotificationResponse(raw).encode(&mut frames).unwrap();
+                let bytes = frames.len();
                 frames.extend_from_slice(&vec![b'A'; behind]);
-                let found = wire::frames(&frames).next().unwrap();
-                let copied = Notification::from_frame(&frames, found, 9, info.into());
+                let frame = ShortFrame::first(&frames);
                 let is_short = channel.len() + payload.len() <= INLINE_BYTES;
                 if !is_short || behind == 80 {
-                    assert_eq!(copied.is_some(), is_short, "{raw:?}");
+                    assert_eq!(frame.is_some(), is_short, "{raw:?}");
                 }
-                let Some(copied) = copied else { continue };
+                let Some(frame) = frame else { continue };
                 copies += 1;
+                let copied = Notification::from_short(&frame, 9, info.into());
+                assert_eq!(frame.bytes(), bytes);
                 assert_eq!(copied, NotificationRef::new(raw, 9, &info, None).to_owned());
                 assert_eq!(
                     (copied.channel_bytes(), copied.payload_bytes()),
@@ -224,6 +222,6 @@ mod tests {
                 );
             }
         }
-        assert!(copies > 2_000);
+        assert!(copies > 2_000, "{copies}");
     }
 }

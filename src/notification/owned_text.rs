@@ -1,7 +1,7 @@
 //! [`OwnedText`]: the channel and the payload of a notification that owns them.
 
 use crate::proto::ring::PinnedBytes;
-use crate::proto::wire::RawNotification;
+use crate::proto::wire::{RawNotification, SHORT_BYTES, ShortFrame};
 
 /// The highest number of bytes of channel and payload together that are stored without an allocation.
 ///
@@ -24,6 +24,8 @@ type Word = [u8; WORD_BYTES];
 
 const WORD_BYTES: usize = 16;
 const WORDS: usize = 5;
+
+const _: () = assert!(INLINE_BYTES == SHORT_BYTES);
 
 /// Returns the offset of the payload in a text. The channel is at the beginning.
 ///
@@ -71,23 +73,25 @@ impl OwnedText {
         Self::Inline(lengths, words)
     }
 
-    /// Copies the text that is at the front of `strings`, in five copies of constant length.
-    ///
-    /// Returns `None` if the text needs an allocation, or if `strings` ends too early for such copies. Then [copy](Self::copy) it.
+    /// Copies the text of a short notification, in five copies of constant length.
     #[inline(always)]
-    pub(super) fn copy_words(strings: &[u8], raw: RawNotification<'_>) -> Option<Self> {
-        let (channel, payload) = (raw.channel.len(), raw.payload.len());
-        if channel + payload > INLINE_BYTES {
-            return None;
-        }
-        // In both cases the first word is the first 16 bytes. The others are the payload, or what follows the first word.
-        let tail = channel + 1 + WORD_BYTES - payload_at(channel, payload);
-        let (first, _) = strings.split_first_chunk()?;
-        let (second, strings) = strings.get(tail..)?.split_first_chunk()?;
-        let (third, strings) = strings.split_first_chunk()?;
-        let (fourth, strings) = strings.split_first_chunk()?;
-        let fifth = strings.first_chunk()?;
-        Some(Self::Inline(lengths(raw), [*first, *second, *third, *fourth, *fifth]))
+    pub(super) fn copy_short(frame: &ShortFrame<'_>) -> Self {
+        // In both cases the first word is the first 16 bytes. The others are the payload, or what follows the first word. `min`
+        // changes nothing: with it the compiler knows that all words are in the text.
+        let is_apart = frame.payload <= (WORDS - 1) * WORD_BYTES;
+        let tail = if is_apart { (frame.channel + 1).min(WORD_BYTES) } else { WORD_BYTES };
+        let word = |at: usize| {
+            *frame.text.get(at..).and_then(<[u8]>::first_chunk).unwrap_or(&[0; WORD_BYTES])
+        };
+        // Not a loop: it would write the words to the stack.
+        let words = [
+            word(0),
+            word(tail),
+            word(tail + WORD_BYTES),
+            word(tail + 2 * WORD_BYTES),
+            word(tail + 3 * WORD_BYTES),
+        ];
+        Self::Inline(pair_of(frame.channel, frame.payload), words)
     }
 
     /// Keeps the receive buffer with `pinned`: channel, NUL and payload.
@@ -126,11 +130,16 @@ impl OwnedText {
     }
 }
 
-/// The lengths of channel and payload. A frame has at most 256 KiB.
-#[inline(always)]
+/// The lengths of channel and payload.
 fn lengths(raw: RawNotification<'_>) -> Pair {
-    let length = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-    Pair::new(length(raw.channel), length(raw.payload))
+    pair_of(raw.channel.len(), raw.payload.len())
+}
+
+/// Two lengths. A frame has at most 256 KiB.
+#[inline(always)]
+fn pair_of(channel: usize, payload: usize) -> Pair {
+    let length = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
+    Pair::new(length(channel), length(payload))
 }
 
 #[inline(always)]

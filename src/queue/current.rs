@@ -7,7 +7,7 @@ use super::intake::BUFFER_BYTES;
 use crate::notification::owned_info::OwnedInfo;
 use crate::notification::{Batch, Notification, NotificationRef, ReceiveInfo};
 use crate::proto::ring::{CurrentBytes, Pins};
-use crate::proto::wire::{self, Run};
+use crate::proto::wire::{self, Run, ShortFrame};
 
 /// The run that the consumer receives from. There is at most one, and so at most one receive buffer.
 pub(super) struct CurrentRun {
@@ -59,16 +59,13 @@ impl CurrentRun {
         self.left == 0
     }
 
-    /// Returns the next notification, if the fast copy of [`Notification::from_frame`] is possible.
+    /// Returns the next notification, if it is a [`ShortFrame`].
     #[inline(always)]
-    pub(super) fn next_inline(&mut self) -> Option<Notification> {
-        if self.left == 0 {
-            return None;
-        }
-        let rest = self.bytes.part().bytes().get(self.offset..)?;
-        let (raw, bytes) = wire::first(rest)?;
-        let notification = Notification::from_frame(rest, raw, self.next, self.owned_info)?;
-        self.advance(Run { count: 1, bytes });
+    pub(super) fn next_short(&mut self) -> Option<Notification> {
+        let left = self.left.checked_sub(1)?;
+        let frame = ShortFrame::first(self.bytes.part().bytes().get(self.offset..)?)?;
+        let notification = Notification::from_short(&frame, self.next, self.owned_info);
+        (self.left, self.offset, self.next) = (left, self.offset + frame.bytes(), self.next + 1);
         Some(notification)
     }
 

@@ -1,6 +1,7 @@
 //! [`Receiver`]: the receiving half of a listener, from the queue to the events and batches that the user receives.
 
 use std::fmt;
+use std::mem;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::SystemTime;
@@ -25,8 +26,8 @@ pub(crate) struct Receiver {
     loss: Option<Loss>,
     /// What batches return that contain only a loss.
     info: ReceiveInfo,
-    /// The notification that `poll_other` has copied, until `poll_recv` returns it in the same call.
-    copied: Option<Notification>,
+    /// The result of `poll_other`, until `poll_recv` returns it in the same call.
+    other: Poll<Result<Event, Error>>,
     counters: Arc<ConsumerCounters>,
     end: Arc<End>,
     /// The cause of the end was returned.
@@ -48,7 +49,7 @@ impl Receiver {
             current: CurrentRun::new(pins),
             loss: None,
             info: ReceiveInfo { received_at: SystemTime::UNIX_EPOCH, epoch: 1 },
-            copied: None,
+            other: Poll::Pending,
             counters,
             end,
             is_cause_returned: false,
@@ -59,31 +60,29 @@ impl Receiver {
     /// See [`Listener::poll_recv`](crate::Listener::poll_recv).
     #[inline(always)]
     pub(crate) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, Error>> {
-        loop {
-            // Only the usual case is inlined into the caller, and returns where it makes the event: each further move of the event
-            // would cost measurable time.
-            if let Some(notification) = self.current.next_inline() {
-                counters::add(&self.counters.delivered, 1);
-                return Poll::Ready(Ok(Event::Notification(notification)));
-            }
-            if let Some(loss) = ready!(self.poll_other(cx))? {
-                return Poll::Ready(Ok(loss.into()));
-            }
-            if let Some(notification) = self.copied.take() {
-                return Poll::Ready(Ok(Event::Notification(notification)));
-            }
+        // Only the usual case is inlined into the caller, and returns where it makes the event: each further move of the event would
+        // cost measurable time.
+        if let Some(notification) = self.current.next_short() {
+            counters::add(&self.counters.delivered, 1);
+            return Poll::Ready(Ok(Event::Notification(notification)));
         }
+        self.prepare_other(cx);
+        mem::replace(&mut self.other, Poll::Pending)
+    }
+
+    /// Stores the result of [`poll_other`](Self::poll_other) in `other`. If it were returned, the compiler would keep each event of
+    /// `poll_recv` in memory, and not in registers.
+    #[inline(never)]
+    fn prepare_other(&mut self, cx: &mut Context<'_>) {
+        self.other = self.poll_other(cx);
     }
 
     /// Handles everything except the usual case: waits for a notification that needs an allocation or is at the end of its run, for the
-    /// next run, or for a loss. A notification that it copies is in `copied` then.
-    // If it returned the notification, the compiler would keep each event of `poll_recv` in memory, and not in registers.
-    #[inline(never)]
-    fn poll_other(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Loss>, Error>> {
+    /// next run, or for a loss.
+    fn poll_other(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, Error>> {
         loop {
-            self.copied = self.next_in_run();
-            if self.copied.is_some() {
-                return Poll::Ready(Ok(None));
+            if let Some(notification) = self.next_in_run() {
+                return Poll::Ready(Ok(Event::Notification(notification)));
             }
             // A loss of the last batch was delivered with that batch.
             self.loss = None;
@@ -91,7 +90,7 @@ impl Receiver {
             let taken = ready!(self.poll_take(cx));
             self.take(taken)?;
             if let Some(loss) = self.loss.take() {
-                return Poll::Ready(Ok(Some(loss)));
+                return Poll::Ready(Ok(loss.into()));
             }
         }
     }

@@ -149,18 +149,14 @@ pub fn scan(input: &[u8]) -> (Run, Stop) {
     let mut count = 0;
     let mut rest = input;
     let mut last = LastChannel::NONE;
-    loop {
-        match next_frame(rest, &mut last) {
-            NextFrame::Whole(notification, next) if is_utf8(notification.payload) => {
-                count += 1;
-                rest = next;
-            }
-            NextFrame::Whole(..) | NextFrame::Stopped => {
-                let run = Run { count, bytes: input.len().saturating_sub(rest.len()) };
-                return (run, stop_reason(rest));
-            }
+    while let Some((notification, next)) = next_frame(rest, &mut last) {
+        if !is_utf8(notification.payload) {
+            break;
         }
+        count += 1;
+        rest = next;
     }
+    (Run { count, bytes: input.len().saturating_sub(rest.len()) }, stop_reason(rest))
 }
 
 /// Returns whether the payload is UTF-8. Most payloads are ASCII, for which the check is faster.
@@ -202,44 +198,73 @@ impl<'a> Iterator for Notifications<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<RawNotification<'a>> {
-        match next_frame(self.rest, &mut self.last) {
-            NextFrame::Whole(notification, next) => {
-                self.rest = next;
-                Some(notification)
-            }
-            NextFrame::Stopped => None,
-        }
+        let (notification, next) = next_frame(self.rest, &mut self.last)?;
+        self.rest = next;
+        Some(notification)
     }
 }
 
 impl std::iter::FusedIterator for Notifications<'_> {}
 
-enum NextFrame<'a> {
-    Whole(RawNotification<'a>, &'a [u8]),
-    Stopped,
-}
-
 /// Returns the first notification of bytes that [`scan`] accepted, and the length of its frame in bytes. Unlike [`frames`],
 /// it does not compare the channel with that of the frame before.
-#[inline]
 #[must_use]
 pub fn first(validated: &[u8]) -> Option<(RawNotification<'_>, usize)> {
-    // Usually the NUL is near. Its position is found in the bytes of the buffer, some of which may be behind the frame: `take`
-    // refuses a length that is greater than that of its strings.
-    let near = validated.get(TEXT_AT..).and_then(near_nul);
-    let nul = |strings: &[u8]| near.or_else(|| position_of_nul(strings));
-    // The length includes the NUL. An empty channel is not valid.
-    let find = |strings: &[u8]| nul(strings).filter(|end| *end > 0)?.checked_add(1);
-    match take(validated, find) {
-        NextFrame::Whole(notification, next) => Some((notification, validated.len() - next.len())),
-        NextFrame::Stopped => None,
+    let frame = Frame::first(validated)?;
+    // An empty channel is not valid.
+    let end = position_of_nul(frame.strings).filter(|end| *end > 0)?;
+    let notification = frame.notification(end.checked_add(1)?)?;
+    Some((notification, validated.len() - frame.next.len()))
+}
+
+/// The highest number of bytes of channel and payload together in a [`ShortFrame`].
+pub(crate) const SHORT_BYTES: usize = 79;
+
+/// A notification with at most [`SHORT_BYTES`] bytes of text and with bytes behind it, so that both can be copied by copies of
+/// constant length.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ShortFrame<'a> {
+    pub(crate) process_id: i32,
+    /// The length of the channel in bytes.
+    pub(crate) channel: usize,
+    /// The length of the payload in bytes.
+    pub(crate) payload: usize,
+    /// Channel, NUL and payload, and the bytes behind them.
+    pub(crate) text: &'a [u8; SHORT_BYTES + 1],
+}
+
+impl<'a> ShortFrame<'a> {
+    /// Returns the notification at the beginning of bytes that [`scan`] accepted. Returns `None` if it is longer, or if the bytes end
+    /// too early. Then it can be the [`first`].
+    ///
+    /// It does not check again what [`scan`] has checked. With other bytes, the notification may be a wrong one.
+    #[inline(always)]
+    pub(crate) fn first(validated: &'a [u8]) -> Option<Self> {
+        /// The length word, the process id, and two NULs.
+        const OTHERS: u32 = 10;
+        let head = validated.first_chunk::<{ TEXT_AT + SHORT_BYTES + 1 }>()?;
+        let (&[_, a, b, c, d, e, f, g, h], text) = head.split_first_chunk::<TEXT_AT>()?;
+        let text = text.first_chunk()?;
+        let both = in_memory(u32::from_be_bytes([a, b, c, d]).wrapping_sub(OTHERS));
+        if both > SHORT_BYTES {
+            return None;
+        }
+        let channel = near_nul(text).or_else(|| position_of_nul(text))?;
+        let payload = both.checked_sub(channel)?;
+        Some(Self { process_id: i32::from_be_bytes([e, f, g, h]), channel, payload, text })
+    }
+
+    /// Returns the length of the frame.
+    #[inline(always)]
+    pub(crate) fn bytes(&self) -> usize {
+        TEXT_AT + self.channel + 1 + self.payload + 1
     }
 }
 
-/// Returns the offset of the first NUL, if there are at least 16 bytes and it is one of the first 16. It is inlined:
-/// the call of [`position_of_nul`] costs more than this.
+/// Returns the offset of the first NUL, if it is one of the first 16 bytes. It is inlined: the call of [`position_of_nul`] costs
+/// more than this.
 #[inline(always)]
-fn near_nul(bytes: &[u8]) -> Option<usize> {
+fn near_nul(bytes: &[u8; SHORT_BYTES + 1]) -> Option<usize> {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGHS: u64 = 0x8080_8080_8080_8080;
     // The lowest bit that is set belongs to the first zero byte.
@@ -249,35 +274,53 @@ fn near_nul(bytes: &[u8]) -> Option<usize> {
     (found != 0).then_some(before + (found.trailing_zeros() / 8) as usize)
 }
 
+/// Parses the frame at the beginning. If there is no valid frame, [`stop_reason`] finds the reason later, outside of the hot path.
 #[inline(always)]
-fn next_frame<'a>(rest: &'a [u8], last: &mut LastChannel<'a>) -> NextFrame<'a> {
-    take(rest, |strings| (last.begins(strings) || last.replace(strings)).then_some(last.length))
+fn next_frame<'a>(
+    rest: &'a [u8],
+    last: &mut LastChannel<'a>,
+) -> Option<(RawNotification<'a>, &'a [u8])> {
+    let frame = Frame::first(rest)?;
+    if !last.begins(frame.strings) && !last.replace(frame.strings) {
+        return None;
+    }
+    Some((frame.notification(last.length)?, frame.next))
 }
 
-/// Parses the frame at the beginning. `find` returns the length of its channel with the NUL. If there is no valid
-/// frame, [`stop_reason`] finds the reason later, outside of the hot path.
-#[inline(always)]
-fn take<'a>(rest: &'a [u8], find: impl FnOnce(&'a [u8]) -> Option<usize>) -> NextFrame<'a> {
-    let Some((&[b'A', a, b, c, d, e, f, g, h], tail)) = rest.split_first_chunk::<TEXT_AT>() else {
-        return NextFrame::Stopped;
-    };
-    let length = u32::from_be_bytes([a, b, c, d]);
-    if !(LENGTH_FLOOR..=NOTIFICATION_FRAME_BYTES_MAX).contains(&length) {
-        return NextFrame::Stopped;
+/// A frame of which only the length and the last NUL were checked.
+struct Frame<'a> {
+    process_id: i32,
+    /// Channel, NUL, and payload.
+    strings: &'a [u8],
+    /// The bytes behind the frame.
+    next: &'a [u8],
+}
+
+impl<'a> Frame<'a> {
+    /// Returns the frame at the beginning of `rest`.
+    #[inline(always)]
+    fn first(rest: &'a [u8]) -> Option<Self> {
+        let Some((&[b'A', a, b, c, d, e, f, g, h], tail)) = rest.split_first_chunk::<TEXT_AT>()
+        else {
+            return None;
+        };
+        let length = u32::from_be_bytes([a, b, c, d]);
+        if !(LENGTH_FLOOR..=NOTIFICATION_FRAME_BYTES_MAX).contains(&length) {
+            return None;
+        }
+        // Not below 3, because the length is not below 11.
+        let (text, next) = tail.split_at_checked(in_memory(length - 8))?;
+        let Some((0, strings)) = text.split_last() else { return None };
+        Some(Self { process_id: i32::from_be_bytes([e, f, g, h]), strings, next })
     }
-    // Not below 3, because the length is not below 11.
-    let Some((text, next)) = tail.split_at_checked(in_memory(length - 8)) else {
-        return NextFrame::Stopped;
-    };
-    let Some((0, strings)) = text.split_last() else { return NextFrame::Stopped };
-    let Some(length) = find(strings) else { return NextFrame::Stopped };
-    // `strings` is channel, NUL, payload.
-    let Some((channel, payload)) = strings.split_at_checked(length) else {
-        return NextFrame::Stopped;
-    };
-    let Some((_, channel)) = channel.split_last() else { return NextFrame::Stopped };
-    let process_id = i32::from_be_bytes([e, f, g, h]);
-    NextFrame::Whole(RawNotification { process_id, channel, payload }, next)
+
+    /// Returns the notification. Its channel has `length` bytes, with the NUL.
+    #[inline(always)]
+    fn notification(&self, length: usize) -> Option<RawNotification<'a>> {
+        let (channel, payload) = self.strings.split_at_checked(length)?;
+        let (_, channel) = channel.split_last()?;
+        Some(RawNotification { process_id: self.process_id, channel, payload })
+    }
 }
 
 /// Returns the reason why [`next_frame`] found no frame. It makes the same checks as the framer, in the same order.
@@ -355,6 +398,7 @@ impl<'a> LastChannel<'a> {
     }
 
     /// Finds and stores the channel at the beginning of `strings`. Returns `false` if there is none, or if it is not UTF-8.
+    #[inline(never)]
     fn replace(&mut self, strings: &'a [u8]) -> bool {
         let Some(end) = position_of_nul(strings) else { return false };
         let length = end.saturating_add(1);
