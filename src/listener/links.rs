@@ -6,6 +6,7 @@ use std::time::{Instant, SystemTime};
 use bytes::BytesMut;
 
 use super::environment::{Environment, Opened};
+use crate::net::ReadWait;
 use crate::proto::supervisor::{LinkEvent, LinkId};
 use crate::proto::wire::buffer;
 use crate::queue::ReceiveBuffers;
@@ -131,19 +132,19 @@ impl<E: Environment> Links<E> {
         link.is_some_and(|link| environment.can_wait(&link.socket))
     }
 
-    /// Waits before the next read of a link. Ready at once if something is still to be written.
+    /// Waits before the next read of a link. There is no wait if something is still to be written.
     pub(super) fn poll_delay(
         &mut self,
         cx: &mut Context<'_>,
         environment: &mut E,
         id: LinkId,
         until: Instant,
-    ) -> Poll<()> {
+    ) -> ReadWait {
         match self.get(id).filter(|link| link.is_written) {
             Some(link) => {
                 environment.poll_delay(cx, &mut link.socket, &mut link.delay_timer, until)
             }
-            None => Poll::Ready(()),
+            None => ReadWait::None,
         }
     }
 

@@ -356,3 +356,39 @@ fn a_connection_receives_a_dense_flow_outside_its_runtime() {
     }
     drop(block_on(sending).unwrap());
 }
+
+/// The socket is in another runtime, which has timers.
+#[test]
+fn a_connection_does_not_panic_in_a_runtime_without_timers() {
+    let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (mut client, mut socket) = runtime.block_on(client(None, false));
+    let writes = 100;
+    let sending = runtime.spawn(async move {
+        for n in 0..writes {
+            socket.write_all(&notifications(n * WRITE, WRITE)).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        // LISTEN and Terminate.
+        let mut rest = Vec::new();
+        let mut command = [0; 16];
+        socket.read_exact(&mut command[..1]).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        socket.write_all(b"C\0\0\0\x0bLISTEN\0Z\0\0\0\x05I").await.unwrap();
+        socket.read_to_end(&mut rest).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        rest
+    });
+    let other = Builder::new_current_thread().build().unwrap();
+    other.block_on(async {
+        let mut received = 0;
+        while received < writes * WRITE {
+            received += client.receive().await.unwrap().len();
+        }
+        // These have timeouts.
+        if let Client::Connection(connection) = &mut client {
+            connection.listen("b").await.unwrap();
+        }
+        client.close().await;
+    });
+    assert!(block_on(sending).unwrap().ends_with(b"X\0\0\0\x04"));
+}
