@@ -246,8 +246,8 @@ impl Driver {
     /// Writes the output of the session, and reads once. Checks the deadline of the session if no bytes can be read.
     fn poll_exchange(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         // Reading does not wait until everything is written.
-        let is_written = self.pipe.poll_write(cx, self.session.transmit()).is_ready();
-        if is_written && self.poll_delay(cx) == ReadWait::Pending {
+        let _ = self.pipe.poll_write(cx, self.session.transmit());
+        if self.poll_delay(cx) == ReadWait::Pending {
             return Poll::Pending;
         }
         buffer::shrink(&mut self.input, self.input_bytes);

@@ -100,3 +100,47 @@ impl Timer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::task::Poll;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(10);
+
+    async fn poll(timer: &mut Timer, until: Instant) -> ReadWait {
+        poll_fn(|cx| Poll::Ready(timer.poll_tick(cx, until))).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_delay_ends_with_the_next_tick() {
+        let mut timer = Timer::default();
+        for _ in 0..100 {
+            let begin = now();
+            let until = begin + READ_DELAY_MAX;
+            assert_eq!(poll(&mut timer, until).await, ReadWait::Pending);
+            let end = poll_fn(|cx| match timer.poll_tick(cx, until) {
+                ReadWait::Pending => Poll::Pending,
+                end => Poll::Ready(end),
+            });
+            assert_eq!(end.await, ReadWait::Over);
+            assert!(now() <= until);
+            tokio::time::sleep(Duration::from_micros(1_300)).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_read_that_comes_too_late_for_its_delay_has_not_waited() {
+        let mut timer = Timer::default();
+        let until = now() + READ_DELAY_MAX;
+        tokio::time::advance(LONG).await;
+        assert_eq!(poll(&mut timer, until).await, ReadWait::None);
+        // One that has begun to wait is over, however late.
+        let until = now() + READ_DELAY_MAX;
+        assert_eq!(poll(&mut timer, until).await, ReadWait::Pending);
+        tokio::time::advance(LONG).await;
+        assert_eq!(poll(&mut timer, until).await, ReadWait::Over);
+    }
+}
