@@ -15,8 +15,8 @@ use tokio::time::Instant;
 
 use crate::support::{let_listen, listener, message};
 
-/// The notifications of one write of a server, and their size: together less than 8 KiB.
-const WRITE: usize = 160;
+/// The notifications of one write of a server, and their size: together a little more than 8 KiB.
+const WRITE: usize = 161;
 const NOTIFICATION_BYTES: usize = 51;
 
 /// The longest time from the write of a notification to its delivery.
@@ -391,4 +391,24 @@ fn a_connection_does_not_panic_in_a_runtime_without_timers() {
         client.close().await;
     });
     assert!(block_on(sending).unwrap().ends_with(b"X\0\0\0\x04"));
+}
+
+/// Each notification is sent after the one before was received. The longest one has 8,073 bytes.
+#[test]
+fn long_notifications_that_arrive_one_by_one_are_not_delayed() {
+    for is_listener in [false, true] {
+        for width in [1, 4_084, 5_000, 7_999] {
+            paused_clock().block_on(async {
+                let (mut client, mut socket) = client(None, is_listener).await;
+                let begin = Instant::now();
+                for n in 0..20 {
+                    let payload = format!("{n:0width$}");
+                    let body = [b"\0\0\0\x01a\0", payload.as_bytes(), b"\0"].concat();
+                    socket.write_all(&message(b'A', &body)).await.unwrap();
+                    assert_eq!(client.receive().await.unwrap(), [n]);
+                }
+                assert_eq!((begin.elapsed(), client.reads_delayed()), (Duration::ZERO, 0));
+            });
+        }
+    }
 }
