@@ -333,8 +333,8 @@ impl Connection {
         self.run(sql, &parameters).await
     }
 
-    /// Ends the session with a Terminate message. Takes at most a second. Notifications that were not received
-    /// with [`recv_batch`](Self::recv_batch) before are discarded.
+    /// Ends the session with a Terminate message. Takes at most a second, while the runtime of `connect` runs. Notifications
+    /// that were not received with [`recv_batch`](Self::recv_batch) before are discarded.
     ///
     /// # Cancel safety
     /// Dropping the future closes the socket.
@@ -343,8 +343,8 @@ impl Connection {
     }
 
     /// Turns the delay of reads while notifications arrive densely on or off: a millisecond or more, by default, turns it on, and
-    /// delays a read by up to a millisecond; less turns it off. It is the same as [`ListenerBuilder::read_delay`](crate::ListenerBuilder::read_delay). No read is delayed while a
-    /// command waits for its answer.
+    /// delays a read by up to a millisecond; less turns it off. The rules are those of [`ListenerBuilder::read_delay`](crate::ListenerBuilder::read_delay). No read is
+    /// delayed while a command waits for its answer, and none in another runtime than that of `connect`.
     pub fn set_read_delay(&mut self, limit: Duration) {
         self.established.driver.set_read_delay(net::whole_ticks(limit));
     }

@@ -284,12 +284,15 @@ impl ListenerBuilder {
     /// is delayed by at most a millisecond. Less turns it off, because the runtime's timer has no shorter ticks.
     ///
     /// A server that sends many notifications writes 8 KiB, and some microseconds later another 8 KiB. To be woken for each of
-    /// them costs more processor time than everything else. So after two reads of at least 4 KiB within half a millisecond, the
-    /// next one waits for the next tick of the runtime's timer. A read that finds little ends this. The rate stays the same.
+    /// them costs more processor time than everything else. So after two reads of at least 8 KiB within half a millisecond, the
+    /// next one waits for the next tick of the runtime's timer. A read that finds less than 16 KiB after that ends this. The rate
+    /// stays the same.
     ///
-    /// A notification arrives at most a millisecond later, plus what the operating system adds to every wait. A single
-    /// notification, and those that arrive in small groups, are never delayed. No read is delayed while the answer to a
-    /// command or a heartbeat is missing, in a handover, and while the listener is closing.
+    /// A notification arrives at most a millisecond later, plus what the operating system adds to every wait. Reads of less than
+    /// 8 KiB never begin a delay. So notifications that arrive alone, of any length, or in groups of less than 8 KiB, are not
+    /// delayed, also if each comes directly after the one before was received. There is one exception: a delay that has already
+    /// begun also applies to what arrives first after a burst, or after an answer of at least 16 KiB. No read is delayed while the
+    /// answer to a command or a heartbeat is missing, in a handover, and while the listener is closing.
     ///
     /// It has an effect only on Linux, and only over TCP, with and without TLS. [`Stats::reads_delayed`](crate::Stats::reads_delayed) counts the delays.
     ///

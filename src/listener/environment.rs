@@ -13,7 +13,7 @@ use super::shared::ListenerShared;
 use super::telemetry::Telemetry;
 use crate::config::Config;
 use crate::error::Error;
-use crate::net::{self, Established, Pipe, ServerLocation, SessionPurpose, Timer};
+use crate::net::{self, Established, Pipe, ReadWait, ServerLocation, SessionPurpose, Timer};
 use crate::proto::session::Session;
 use crate::proto::supervisor::{Action, LinkId, Live, Sink, Supervisor};
 use crate::queue::{ReceiveBuffers, RingSink};
@@ -72,7 +72,7 @@ pub(crate) trait Environment: Unpin {
         socket: &mut Self::Socket,
         timer: &mut Self::Timer,
         until: Instant,
-    ) -> Poll<()>;
+    ) -> ReadWait;
 
     /// See [`Pipe::poll_write`].
     fn poll_write(
@@ -196,12 +196,8 @@ impl Environment for TokioEnvironment {
         socket: &mut Socket,
         timer: &mut Timer,
         until: Instant,
-    ) -> Poll<()> {
-        if timer.poll_tick(cx, until) {
-            return Poll::Ready(());
-        }
-        socket.pipe.suspend();
-        Poll::Pending
+    ) -> ReadWait {
+        socket.pipe.poll_delay(cx, timer, until)
     }
 
     fn poll_write(

@@ -6,6 +6,7 @@ use std::time::{Instant, SystemTime};
 use bytes::BytesMut;
 
 use super::environment::{Environment, Opened};
+use crate::net::ReadWait;
 use crate::proto::supervisor::{LinkEvent, LinkId};
 use crate::proto::wire::buffer;
 use crate::queue::ReceiveBuffers;
@@ -135,20 +136,17 @@ impl<E: Environment> Links<E> {
         link.is_some_and(|link| environment.can_wait(&link.socket))
     }
 
-    /// Waits before the next read of a link. Ready at once if something is still to be written.
+    /// Waits before the next read of a link.
     pub(super) fn poll_delay(
         &mut self,
         cx: &mut Context<'_>,
         environment: &mut E,
         id: LinkId,
         until: Instant,
-    ) -> Poll<()> {
-        match self.get(id).filter(|link| link.is_written) {
-            Some(link) => {
-                environment.poll_delay(cx, &mut link.socket, &mut link.delay_timer, until)
-            }
-            None => Poll::Ready(()),
-        }
+    ) -> ReadWait {
+        self.get(id).map_or(ReadWait::None, |link| {
+            environment.poll_delay(cx, &mut link.socket, &mut link.delay_timer, until)
+        })
     }
 
     /// Waits for room in the queue during a stall.
@@ -170,8 +168,6 @@ pub(super) struct OpenLink<E: Environment> {
     /// The time of the last read.
     pub(super) received_at: SystemTime,
     pub(super) reading: bool,
-    /// Nothing is left to be written.
-    is_written: bool,
     delay_timer: E::Timer,
     /// The sending direction is shut down when everything is written.
     closing: bool,
@@ -192,7 +188,6 @@ impl<E: Environment> OpenLink<E> {
             rest,
             received_at,
             reading: true,
-            is_written: true,
             delay_timer: E::Timer::default(),
             closing: false,
             shut: false,
@@ -212,8 +207,8 @@ impl<E: Environment> OpenLink<E> {
         environment: &mut E,
         out: &mut BytesMut,
     ) {
-        self.is_written = environment.poll_write(cx, &mut self.socket, out).is_ready();
-        if self.is_written && self.closing && !self.shut {
+        let is_written = environment.poll_write(cx, &mut self.socket, out).is_ready();
+        if is_written && self.closing && !self.shut {
             self.shut = environment.poll_shutdown(cx, &mut self.socket).is_ready();
         }
     }

@@ -16,6 +16,7 @@ use super::hook::Hooks;
 use super::links::Links;
 use super::shared::ListenerShared;
 use crate::error::{Error, ErrorKind};
+use crate::net::ReadWait;
 use crate::proto::supervisor::{
     Action, Close, Command, CommandNumber, LinkEvent, LinkId, State, Supervisor,
 };
@@ -227,12 +228,15 @@ impl<E: Environment> ListenerTask<E> {
                 link.poll_write(cx, &mut self.environment, out);
             }
             if let Some(until) = self.supervisor.read_until(id) {
-                if self.links.poll_delay(cx, &mut self.environment, id, until).is_pending() {
-                    continue;
+                match self.links.poll_delay(cx, &mut self.environment, id, until) {
+                    ReadWait::Pending => continue,
+                    ReadWait::Over => {
+                        self.input().handle_read_due(id);
+                        // The delay is counted even if nothing has arrived.
+                        self.update_counters();
+                    }
+                    ReadWait::None => {}
                 }
-                self.input().handle_read_due(id);
-                // The delay is counted even if nothing has arrived.
-                self.update_counters();
             }
             let sink = self.supervisor.sink();
             match self.links.poll_read(cx, &mut self.environment, sink, id) {

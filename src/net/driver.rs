@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use bytes::{Buf, BytesMut};
 use tokio::task::yield_now;
 
-use super::{Pipe, Timer, now};
+use super::{Pipe, ReadWait, Timer, now};
 use crate::error::{Error, ErrorKind};
 use crate::proto::session::{
     Answer, CommandId, Progress, ReadDelay, STARTUP_BYTES_MAX, Session, SessionEvent,
@@ -246,8 +246,8 @@ impl Driver {
     /// Writes the output of the session, and reads once. Checks the deadline of the session if no bytes can be read.
     fn poll_exchange(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         // Reading does not wait until everything is written.
-        let is_written = self.pipe.poll_write(cx, self.session.transmit()).is_ready();
-        if is_written && self.poll_delay(cx).is_pending() {
+        let _ = self.pipe.poll_write(cx, self.session.transmit());
+        if self.poll_delay(cx) == ReadWait::Pending {
             return Poll::Pending;
         }
         buffer::shrink(&mut self.input, self.input_bytes);
@@ -262,43 +262,57 @@ impl Driver {
             Poll::Ready(Err(error)) => Err(self.session.fail(error)),
             // Deadlines are checked only when nothing is left to read: an answer that has arrived is in time, even if this
             // task is late.
-            Poll::Pending if self.timer.poll(cx, self.session.poll_timeout()) => {
-                self.session.handle_timeout(now())
-            }
+            Poll::Pending if self.poll_timer(cx) => self.session.handle_timeout(now()),
             Poll::Pending => return Poll::Pending,
         })
     }
 
     /// Waits before the next read, if data arrives densely and nothing waits for an answer.
-    fn poll_delay(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_delay(&mut self, cx: &mut Context<'_>) -> ReadWait {
         let Some(until) = self.read_delay.until().filter(|_| self.session.is_idle()) else {
-            return Poll::Ready(());
+            return ReadWait::None;
         };
-        if !self.delay_timer.poll_tick(cx, until) {
-            self.pipe.suspend();
-            return Poll::Pending;
+        let wait = self.pipe.poll_delay(cx, &mut self.delay_timer, until);
+        if wait == ReadWait::Over {
+            self.read_delay.handle_due(now());
+            self.reads_delayed = self.reads_delayed.saturating_add(1);
         }
-        self.read_delay.handle_due(now());
-        self.reads_delayed = self.reads_delayed.saturating_add(1);
-        Poll::Ready(())
+        wait
+    }
+
+    /// Returns whether the deadline of the session has passed. If not, the task is woken when it does.
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> bool {
+        let _entered = self.pipe.enter_runtime();
+        self.timer.poll(cx, self.session.poll_timeout())
     }
 
     /// Ends the session: sends Terminate, shuts down the sending direction, and reads what the server still sends, so
     /// that the connection ends with a FIN and not with a RST. Takes at most [`CLOSE_TIMEOUT`].
     pub(crate) async fn close(mut self) {
         self.session.terminate();
-        let closing = poll_fn(|cx| {
-            ready!(self.pipe.poll_write(cx, self.session.transmit()));
-            ready!(self.pipe.poll_shutdown(cx));
-            loop {
-                self.input.clear();
-                self.input.reserve(READ_BYTES_MIN);
-                match ready!(self.pipe.poll_read(cx, &mut self.input)) {
-                    Ok(0) | Err(_) => return Poll::Ready(()),
-                    Ok(_) => {}
-                }
+        let mut timer = Timer::default();
+        let until = now() + CLOSE_TIMEOUT;
+        poll_fn(|cx| {
+            if self.poll_close(cx).is_ready() {
+                return Poll::Ready(());
             }
-        });
-        let _ = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
+            let _entered = self.pipe.enter_runtime();
+            if timer.poll(cx, Some(until)) { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+
+    /// Writes what is left, shuts down the sending direction, and reads to the end.
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        ready!(self.pipe.poll_write(cx, self.session.transmit()));
+        ready!(self.pipe.poll_shutdown(cx));
+        loop {
+            self.input.clear();
+            self.input.reserve(READ_BYTES_MIN);
+            match ready!(self.pipe.poll_read(cx, &mut self.input)) {
+                Ok(0) | Err(_) => return Poll::Ready(()),
+                Ok(_) => {}
+            }
+        }
     }
 }

@@ -28,7 +28,7 @@ pub(crate) use establish::{
 };
 pub(crate) use pipe::Pipe;
 pub(crate) use provider_thread::with_provider_thread;
-pub(crate) use runtime::{Timer, check_runtime, now, whole_ticks};
+pub(crate) use runtime::{ReadWait, Timer, check_runtime, now, whole_ticks};
 
 use crate::error::{Error, ErrorKind};
 

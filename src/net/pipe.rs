@@ -2,17 +2,22 @@
 
 use std::io;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use bytes::{Buf, BytesMut};
+use tokio::runtime::{EnterGuard, Handle};
 use zeroize::Zeroize;
 
 use super::stream::Stream;
+use super::{ReadWait, Timer};
 use crate::error::{Error, ErrorKind};
 
 /// Moves bytes between a socket and the buffers of a session.
 #[derive(Debug)]
 pub(crate) struct Pipe {
     stream: Stream,
+    /// The runtime of the socket.
+    runtime: Handle,
     /// The error of a write. Returned by a read, after everything that the server sent before: its error message is
     /// better than "broken pipe".
     failed: Option<Error>,
@@ -25,8 +30,10 @@ pub(crate) struct Pipe {
 }
 
 impl Pipe {
+    /// Wraps a socket of the current runtime.
     pub(crate) fn new(stream: Stream) -> Self {
-        Self { stream, failed: None, written: 0, is_short: false, is_login: true }
+        let runtime = Handle::current();
+        Self { stream, runtime, failed: None, written: 0, is_short: false, is_login: true }
     }
 
     /// Records the end of the login: later output contains no password.
@@ -90,9 +97,29 @@ impl Pipe {
         self.is_short && self.failed.is_none() && self.stream.can_wait()
     }
 
-    /// Stops watching the socket until it is read or written.
-    pub(crate) fn suspend(&mut self) {
-        self.stream.suspend();
+    /// Waits before the next read, at most until `until`. Meanwhile the socket is not watched.
+    ///
+    /// Only in the runtime of the socket. A connection can be used in another one, which may have no timers, or in none. There
+    /// no read waits.
+    pub(crate) fn poll_delay(
+        &mut self,
+        cx: &mut Context<'_>,
+        timer: &mut Timer,
+        until: Instant,
+    ) -> ReadWait {
+        if Handle::try_current().map(|current| current.id()).ok() != Some(self.runtime.id()) {
+            return ReadWait::None;
+        }
+        let wait = timer.poll_tick(cx, until);
+        if wait == ReadWait::Pending {
+            self.stream.suspend();
+        }
+        wait
+    }
+
+    /// Enters the runtime of the socket, which has timers. The current one may have none.
+    pub(super) fn enter_runtime(&self) -> EnterGuard<'_> {
+        self.runtime.enter()
     }
 
     /// Ends the sending direction.

@@ -5,7 +5,6 @@ use std::pin::Pin;
 use std::task::Context;
 use std::time::{Duration, Instant};
 
-use tokio::runtime::{Handle, Id};
 use tokio::time::Sleep;
 
 use crate::proto::session::READ_DELAY_MAX;
@@ -41,12 +40,22 @@ pub(crate) fn whole_ticks(limit: Duration) -> Duration {
 pub(crate) struct Timer {
     sleep: Option<Pin<Box<Sleep>>>,
     set: Option<Instant>,
-    /// The runtime of `sleep`, if it was checked.
-    runtime: Option<Id>,
+}
+
+/// Whether the next read of a socket waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ReadWait {
+    /// It does not wait.
+    None,
+    /// It waits. The task is woken when the delay is over.
+    Pending,
+    /// It has waited, and the delay is over.
+    Over,
 }
 
 impl Timer {
-    /// Returns whether `deadline` has passed. If not, the task is woken when it does.
+    /// Returns whether `deadline` has passed. If not, the task is woken when it does. The first call creates the timer in the
+    /// current runtime.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, deadline: Option<Instant>) -> bool {
         let Some(deadline) = deadline else {
             self.set = None;
@@ -64,31 +73,74 @@ impl Timer {
         sleep.as_mut().poll(cx).is_ready()
     }
 
-    /// Returns whether a delay until `until` is over. If not, the task is woken when it is.
+    /// Waits until `until` at most. There is no wait if that time has passed at the first call with it.
     ///
     /// The runtime's timer rounds up to whole milliseconds. A delay of a millisecond would therefore take up to two. So it ends
-    /// with the next tick of that timer, up to a millisecond before `until`. Outside a runtime it is over at once.
-    pub(crate) fn poll_tick(&mut self, cx: &mut Context<'_>, until: Instant) -> bool {
-        let runtime = Handle::try_current().ok().map(|runtime| runtime.id());
-        if self.runtime != runtime {
-            // A timer of another runtime, which may have ended.
-            *self = Self { runtime, ..Self::default() };
-        }
+    /// with the next tick of that timer, up to a millisecond before `until`.
+    pub(crate) fn poll_tick(&mut self, cx: &mut Context<'_>, until: Instant) -> ReadWait {
         let now = now();
-        if until <= now || runtime.is_none() {
-            self.set = None;
-            return true;
+        let has_begun = self.set == Some(until);
+        let is_over = if until <= now {
+            true
+        } else {
+            let next = tokio::time::Instant::from_std(now + Duration::from_nanos(1));
+            let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(next)));
+            if !has_begun {
+                sleep.as_mut().reset(next);
+                self.set = Some(until);
+            }
+            sleep.as_mut().poll(cx).is_ready()
+        };
+        match is_over {
+            false => ReadWait::Pending,
+            true => {
+                self.set = None;
+                if has_begun { ReadWait::Over } else { ReadWait::None }
+            }
         }
-        let next = tokio::time::Instant::from_std(now + Duration::from_nanos(1));
-        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(next)));
-        if self.set != Some(until) {
-            sleep.as_mut().reset(next);
-            self.set = Some(until);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::task::Poll;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(10);
+
+    async fn poll(timer: &mut Timer, until: Instant) -> ReadWait {
+        poll_fn(|cx| Poll::Ready(timer.poll_tick(cx, until))).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_delay_ends_with_the_next_tick() {
+        let mut timer = Timer::default();
+        for _ in 0..100 {
+            let begin = now();
+            let until = begin + READ_DELAY_MAX;
+            assert_eq!(poll(&mut timer, until).await, ReadWait::Pending);
+            let end = poll_fn(|cx| match timer.poll_tick(cx, until) {
+                ReadWait::Pending => Poll::Pending,
+                end => Poll::Ready(end),
+            });
+            assert_eq!(end.await, ReadWait::Over);
+            assert!(now() <= until);
+            tokio::time::sleep(Duration::from_micros(1_300)).await;
         }
-        let is_over = sleep.as_mut().poll(cx).is_ready();
-        if is_over {
-            self.set = None;
-        }
-        is_over
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_read_that_comes_too_late_for_its_delay_has_not_waited() {
+        let mut timer = Timer::default();
+        let until = now() + READ_DELAY_MAX;
+        tokio::time::advance(LONG).await;
+        assert_eq!(poll(&mut timer, until).await, ReadWait::None);
+        // One that has begun to wait is over, however late.
+        let until = now() + READ_DELAY_MAX;
+        assert_eq!(poll(&mut timer, until).await, ReadWait::Pending);
+        tokio::time::advance(LONG).await;
+        assert_eq!(poll(&mut timer, until).await, ReadWait::Over);
     }
 }

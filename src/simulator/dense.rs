@@ -10,7 +10,7 @@ use crate::proto::session::READ_DELAY_MAX;
 const WRITES: u32 = 6;
 
 impl Simulation {
-    /// Commits so many notifications that they are one write of a server, about 8 KiB. The next write follows soon.
+    /// Commits so many notifications that most of these writes have at least 8 KiB. The next write follows soon.
     pub(super) fn write_densely(&mut self, number: u32) {
         if self.has_all || self.is_calm {
             return;
@@ -19,7 +19,7 @@ impl Simulation {
             (0..self.channels.0.len()).filter(|&id| self.channels.0[id].is_confirmed).collect();
         if !confirmed.is_empty() {
             let channel = self.proxy.pick(&confirmed);
-            let count = self.proxy.range(90, 180);
+            let count = self.proxy.range(120, 260);
             self.commit_on((0..count).map(|_| channel));
         }
         if self.proxy.chance(5) {

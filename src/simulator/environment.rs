@@ -22,6 +22,7 @@ use crate::listener::command_queue::QueuedCall;
 use crate::listener::environment::{Environment, Opened};
 use crate::listener::shared::ListenerShared;
 use crate::listener::task::ListenerTask;
+use crate::net::ReadWait;
 use crate::proto::supervisor::{Action, LinkEvent, LinkId, Live, State, Supervisor};
 
 /// The highest number of calls of the task at one time. More calls mean a busy loop.
@@ -120,13 +121,18 @@ impl Environment for &mut Simulation {
         socket: &mut ClientSocket,
         timer: &mut Alarm,
         until: Instant,
-    ) -> Poll<()> {
-        if self.poll_alarm(cx, timer, Some(until)) {
-            self.delayed += 1;
-            return Poll::Ready(());
+    ) -> ReadWait {
+        let begun = self.connections[socket.index].waits_until;
+        let has_begun = begun == Some(self.clock.micros(until));
+        if !self.poll_alarm(cx, timer, Some(until)) {
+            self.delay_read(socket.index, until);
+            return ReadWait::Pending;
         }
-        self.delay_read(socket.index, until);
-        Poll::Pending
+        if !has_begun {
+            return ReadWait::None;
+        }
+        self.delayed += 1;
+        ReadWait::Over
     }
 
     fn poll_write(

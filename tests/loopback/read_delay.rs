@@ -15,8 +15,8 @@ use tokio::time::Instant;
 
 use crate::support::{let_listen, listener, message};
 
-/// The notifications of one write of a server, and their size: together less than 8 KiB.
-const WRITE: usize = 160;
+/// The notifications of one write of a server, and their size: together a little more than 8 KiB.
+const WRITE: usize = 161;
 const NOTIFICATION_BYTES: usize = 51;
 
 /// The longest time from the write of a notification to its delivery.
@@ -355,4 +355,60 @@ fn a_connection_receives_a_dense_flow_outside_its_runtime() {
         received += block_on(client.receive()).unwrap().len();
     }
     drop(block_on(sending).unwrap());
+}
+
+/// The socket is in another runtime, which has timers.
+#[test]
+fn a_connection_does_not_panic_in_a_runtime_without_timers() {
+    let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (mut client, mut socket) = runtime.block_on(client(None, false));
+    let writes = 100;
+    let sending = runtime.spawn(async move {
+        for n in 0..writes {
+            socket.write_all(&notifications(n * WRITE, WRITE)).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        // LISTEN and Terminate.
+        let mut rest = Vec::new();
+        let mut command = [0; 16];
+        socket.read_exact(&mut command[..1]).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        socket.write_all(b"C\0\0\0\x0bLISTEN\0Z\0\0\0\x05I").await.unwrap();
+        socket.read_to_end(&mut rest).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        rest
+    });
+    let other = Builder::new_current_thread().build().unwrap();
+    other.block_on(async {
+        let mut received = 0;
+        while received < writes * WRITE {
+            received += client.receive().await.unwrap().len();
+        }
+        // These have timeouts.
+        if let Client::Connection(connection) = &mut client {
+            connection.listen("b").await.unwrap();
+        }
+        client.close().await;
+    });
+    assert!(block_on(sending).unwrap().ends_with(b"X\0\0\0\x04"));
+}
+
+/// Each notification is sent after the one before was received. The longest one has 8,073 bytes.
+#[test]
+fn long_notifications_that_arrive_one_by_one_are_not_delayed() {
+    for is_listener in [false, true] {
+        for width in [1, 4_084, 5_000, 7_999] {
+            paused_clock().block_on(async {
+                let (mut client, mut socket) = client(None, is_listener).await;
+                let begin = Instant::now();
+                for n in 0..20 {
+                    let payload = format!("{n:0width$}");
+                    let body = [b"\0\0\0\x01a\0", payload.as_bytes(), b"\0"].concat();
+                    socket.write_all(&message(b'A', &body)).await.unwrap();
+                    assert_eq!(client.receive().await.unwrap(), [n]);
+                }
+                assert_eq!((begin.elapsed(), client.reads_delayed()), (Duration::ZERO, 0));
+            });
+        }
+    }
 }

@@ -6,12 +6,16 @@
 //! arrives.
 //!
 //! ```text
-//!         ≥ 4 KiB          ≥ 4 KiB, short, within 500 µs          due              ≥ 16 KiB, short
+//!         ≥ 8 KiB          ≥ 8 KiB, short, within 500 µs          due              ≥ 16 KiB, short
 //! Sparse ─────────▶ Dense ───────────────────────────────▶ Waiting ────▶ Waited ──────────────────▶ Waiting
 //! ```
-//! In `Dense` and `Waiting`, any other read of at least 4 KiB begins `Dense` again, and a smaller one ends it: `Sparse`. In
+//! In `Dense` and `Waiting`, any other read of at least 8 KiB begins `Dense` again, and a smaller one ends it: `Sparse`. In
 //! `Waited` a short read with less than 16 KiB since the delay leads to `Sparse`; a read that was not short is added to the next
 //! one; a read later than a millisecond counts as in `Sparse`.
+//!
+//! A server writes 8 KiB when its buffer is full, and less when it has nothing more to send at the moment. It may have nothing
+//! more because it waits for this client. So smaller reads never begin a delay. The longest notification of PostgreSQL is one:
+//! it has 8,073 bytes. A client that gets one notification, answers, and gets the next one, has no delay, however long they are.
 //!
 //! Two reads are enough for a delay. After a delay in which little has arrived, twice as many are necessary, up to 1,024: the
 //! server may wait for this client before it sends more. After a delay in which much has arrived, two are enough again.
@@ -24,8 +28,8 @@ use std::time::{Duration, Instant};
 /// The longest delay: one tick of the timer of tokio, which has no shorter ones. In this time a fast server sends about 300 KiB.
 pub const READ_DELAY_MAX: Duration = Duration::from_millis(1);
 
-/// The least size of a read in a dense flow, in bytes: half a write of a server.
-const DENSE_BYTES_MIN: usize = 4 * 1024;
+/// The least size of a read in a dense flow, in bytes: a full buffer of a server. A single notification is shorter.
+const DENSE_BYTES_MIN: usize = 8 * 1024;
 
 /// The longest time between two such reads. So at least two of them arrive during a delay.
 const DENSE_GAP_MAX: Duration = Duration::from_micros(500);
@@ -234,10 +238,20 @@ mod tests {
     #[test]
     fn small_or_rare_reads_are_never_delayed() {
         let mut reader = Reader::new();
-        // Byte by byte, ping-pong, and a write every millisecond.
-        for read in [(0, 1, true), (10, 51, true), (10, 4 * KIB - 1, true), (1_000, 8 * KIB, true)]
-        {
+        // Byte by byte, and a write every millisecond.
+        for read in [(0, 1, true), (10, 51, true), (1_000, 8 * KIB, true)] {
             assert_eq!(reader.delays([read; 1_000]), 0);
+            assert!(!reader.is_waiting());
+        }
+    }
+
+    #[test]
+    fn a_ping_pong_of_notifications_of_any_length_is_never_delayed() {
+        let longest = 1 + 4 + 4 + 64 + 8_000;
+        assert!(longest < DENSE_BYTES_MIN);
+        let mut reader = Reader::new();
+        for bytes in (12..=longest).chain([DENSE_BYTES_MIN - 1]) {
+            assert_eq!(reader.delays([(5, bytes, true); 3]), 0);
             assert!(!reader.is_waiting());
         }
     }

@@ -21,7 +21,7 @@ impl<S: Sink> Supervisor<S> {
     /// Returns the instant before which this link should not be read. A driver whose timer is coarse may read earlier.
     ///
     /// `None`: it can be read now. No read waits while a command is unanswered or was not sent yet, in a handover, and while the
-    /// listener is closing.
+    /// listener is closing: a command that was not sent yet waits for one of these, and a drain and a close are commands.
     #[must_use]
     pub fn read_until(&self, link: LinkId) -> Option<Instant> {
         let links = &self.common.links;
@@ -29,11 +29,9 @@ impl<S: Sink> Supervisor<S> {
         let until = link.read_delay.until()?;
         let is_quiet = link.session().is_some_and(Session::is_idle)
             && link.self_notification.is_none()
-            && self.waiting.is_empty()
             && links.next.is_none()
             && !self.handover.is_running()
-            && !self.flow.is_stalled()
-            && !self.ending.is_refusing();
+            && !self.flow.is_stalled();
         is_quiet.then_some(until)
     }
 

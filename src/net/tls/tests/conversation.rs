@@ -365,3 +365,30 @@ async fn a_write_to_a_socket_that_accepts_nothing_waits_with_bounded_memory() {
     flushed.unwrap();
     assert_eq!(received.len(), taken);
 }
+
+/// The socket is empty, because everything was received. Data that is not decrypted yet must not wait.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_read_waits_only_if_all_received_data_was_returned() {
+    use tokio::net::{TcpListener, TcpStream};
+
+    use crate::net::Pipe;
+    use crate::net::stream::Stream;
+    use crate::net::tcp::TcpSocket;
+
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let opened = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let mut server = Setup::good().over(listener.accept().await.unwrap().0);
+    let config = config("sslmode=require");
+    let connecting = connect(&config, TcpSocket::new(opened));
+    let (secured, _) = tokio::join!(connecting, server.handshake());
+    let mut pipe = Pipe::new(Stream::Tls(Box::new(secured.unwrap().stream)));
+    // One record: it arrives whole, and does not fit into the buffer at once.
+    server.send(&pattern(3_000)).await;
+    let mut input = BytesMut::with_capacity(2_000);
+    for (bytes, can_wait) in [(2_000, false), (1_000, true)] {
+        assert_eq!(std::future::poll_fn(|cx| pipe.poll_read(cx, &mut input)).await.unwrap(), bytes);
+        assert_eq!(pipe.can_wait(), can_wait);
+        input = BytesMut::with_capacity(2_000);
+    }
+}

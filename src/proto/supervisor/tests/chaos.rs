@@ -99,6 +99,23 @@ impl TestDriver {
         panic!("a deadline stays due");
     }
 
+    /// Returns true if a read waits although a command is waiting, or the listener drains or closes.
+    fn is_wrongly_delayed(&mut self) -> bool {
+        for link in (1..=self.supervisor.common.links.opened).map(LinkId) {
+            for _ in 0..2 {
+                self.input().handle_read(link, 8 * 1024, true);
+            }
+            let supervisor = &self.supervisor;
+            if supervisor.read_until(link).is_some()
+                && (!supervisor.waiting.is_empty() || supervisor.ending.is_refusing())
+                && supervisor.poll_timeout().is_none_or(|due| due > self.now)
+            {
+                return true;
+            }
+        }
+        false
+    }
+
     /// Returns true if the queue is held back although no command or hook is waited for. A session that leaves a transaction
     /// waits for the answer to its ROLLBACK.
     fn is_stuck(&self) -> bool {
@@ -140,6 +157,7 @@ proptest! {
             }
             driver.random_step(back, step);
             prop_assert!(!driver.is_stuck());
+            prop_assert!(!driver.is_wrongly_delayed());
             log.append(&mut driver.log);
         }
         prop_assert_eq!(driver.supervisor.state(), State::Closed);

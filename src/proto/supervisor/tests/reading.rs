@@ -80,6 +80,17 @@ fn a_heartbeat_ends_the_delay_until_it_is_answered() {
 }
 
 #[test]
+fn no_read_is_delayed_until_a_self_notification_comes_back() {
+    let mut driver = self_notification::asked();
+    driver.read(&notified());
+    assert!(driver.supervisor.common.links.live().unwrap().session().unwrap().is_idle());
+    assert!(!driver.read_densely());
+    let fence = driver.fence();
+    driver.read(&fence);
+    assert!(driver.read_densely());
+}
+
+#[test]
 fn no_read_is_delayed_in_a_handover() {
     let mut driver = TestDriver::up(lasting());
     driver.supervisor.sink.capacity = 100;
@@ -97,6 +108,10 @@ fn no_read_is_delayed_in_a_handover() {
     }
     let fence = driver.fence();
     driver.on(1).read(&fence);
+    // The new session is the current one, and its notifications up to the fence are discarded.
+    for link in [1, 2] {
+        assert!(!driver.on(link).read_densely());
+    }
     driver.on(2).read(&fence);
     driver.serve();
     assert!(driver.on(2).read_densely());

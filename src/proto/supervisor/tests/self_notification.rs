@@ -20,7 +20,7 @@ fn with_evidence(evidence: Evidence) -> TestDriver {
 }
 
 /// Returns a driver that has just sent a heartbeat.
-fn asked() -> TestDriver {
+pub(super) fn asked() -> TestDriver {
     let mut driver = with_evidence(Evidence::SelfNotification(PRIVATE.to_owned()));
     driver.pass(EVERY);
     assert_eq!(driver.take_sent(), ["notify"]);
