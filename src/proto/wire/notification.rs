@@ -233,6 +233,7 @@ pub(crate) struct ShortFrame<'a> {
     pub(crate) text: &'a [u8; SHORT_BYTES + 1],
 }
 
+#[allow(dead_code, reason = "only a listener uses it")]
 impl<'a> ShortFrame<'a> {
     /// Returns the notification at the beginning of bytes that [`scan`] accepted. Returns `None` if it is longer, or if the bytes end
     /// too early. Then it can be the [`first`].
@@ -264,6 +265,7 @@ impl<'a> ShortFrame<'a> {
 /// Returns the offset of the first NUL, if it is one of the first 16 bytes. It is inlined: the call of [`position_of_nul`] costs
 /// more than this.
 #[inline(always)]
+#[allow(dead_code, reason = "only a listener uses it")]
 fn near_nul(bytes: &[u8; SHORT_BYTES + 1]) -> Option<usize> {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGHS: u64 = 0x8080_8080_8080_8080;
