@@ -41,7 +41,14 @@ fn receiving_allocates_nothing_and_copies_nothing() {
     for flow in flows {
         for path in [Path::Inline, Path::Batches, Path::Owned] {
             for workers in [0, 2] {
-                let change = run(workers, flow, path);
+                let mut change = run(workers, flow, path);
+                // In a sparse flow there is one spare buffer, of 16 KiB and its header. It is allocated once, when the consumer
+                // has the last view of the other one for the first time, which depends on the scheduling of two threads.
+                let is_sparse = matches!(flow, Flow::Lockstep(..=16));
+                if workers == 2 && is_sparse && change.allocations == 2 {
+                    assert!(change.bytes_allocated <= 16 * 1024 + 64, "{change:?}");
+                    (change.allocations, change.bytes_allocated) = (0, 0);
+                }
                 assert_eq!(change, Stats::default(), "{flow:?}, {path:?}, {workers} workers");
             }
         }
