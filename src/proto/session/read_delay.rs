@@ -44,6 +44,7 @@ const DENSE_READS_MAX: u32 = 1_024;
 /// Decides whether to delay the next read of a socket.
 ///
 /// ```
+/// # #[cfg(feature = "proto")] {
 /// use std::time::{Duration, Instant};
 /// use pgbell::proto::session::{READ_DELAY_MAX, ReadDelay};
 ///
@@ -58,6 +59,7 @@ const DENSE_READS_MAX: u32 = 1_024;
 /// delay.handle_due(soon + READ_DELAY_MAX);
 /// delay.handle_read(soon + READ_DELAY_MAX, 51, true);
 /// assert_eq!(delay.until(), None);
+/// # }
 /// ```
 #[derive(Debug, Clone)]
 pub struct ReadDelay {
