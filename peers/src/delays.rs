@@ -28,6 +28,10 @@ const PACE: Duration = Duration::from_micros(27);
 /// The time at the beginning that is not measured: the kernel makes the receive buffer of the socket larger.
 const WARM_UP: Duration = Duration::from_millis(20);
 
+/// The measurement is divided into windows of this length, each with many delayed reads. The system stops a process for a
+/// millisecond or more from time to time, with delayed reads or without: such a window has a long delay in both cases.
+const WINDOW: Duration = Duration::from_millis(20);
+
 /// Each contestant with delayed reads, and the same one without.
 const PAIRS: [[Contestant; 2]; 2] =
     [[PgbellInline, PgbellInlineUndelayed], [PgbellListener1t, PgbellListener1tUndelayed]];
@@ -39,6 +43,8 @@ pub(crate) struct Delays {
     pub(crate) p50_ns: u64,
     pub(crate) p99_ns: u64,
     pub(crate) max_ns: u64,
+    /// The median of the longest delays of all windows.
+    pub(crate) window_max_ns: u64,
     pub(crate) reads_delayed: u64,
 }
 
@@ -50,6 +56,10 @@ pub(crate) struct DelayMeter {
     /// The time stamp of the first notification.
     first: Option<u64>,
     histogram: Histogram<u64>,
+    /// The number of the current window, and its longest delay.
+    window: (u64, u64),
+    /// The longest delays of the windows before.
+    window_maxima: Vec<u64>,
 }
 
 impl DelayMeter {
@@ -58,7 +68,8 @@ impl DelayMeter {
         let longest = nanos(Duration::from_secs(10));
         let histogram = Histogram::new_with_bounds(1, longest, 3)?;
         print_ready()?;
-        Ok(Self { wanted, count: 0, first: None, histogram })
+        let (window, window_maxima) = ((0, 0), Vec::new());
+        Ok(Self { wanted, count: 0, first: None, histogram, window, window_maxima })
     }
 
     pub(crate) fn is_complete(&self) -> bool {
@@ -77,19 +88,36 @@ impl DelayMeter {
             }
             let first = *self.first.get_or_insert(sent);
             if sent >= first + nanos(WARM_UP) {
-                self.histogram.saturating_record(now.saturating_sub(sent));
+                self.record(sent - first, now.saturating_sub(sent));
             }
             self.count += 1;
         }
         Ok(())
     }
 
-    pub(crate) fn finish(self, reads_delayed: u64) -> Outcome<Delays> {
+    /// Records the delay of a notification that was sent this long after the first one.
+    fn record(&mut self, after_first: u64, delay: u64) {
+        self.histogram.saturating_record(delay);
+        let number = after_first / nanos(WINDOW);
+        if number != self.window.0 {
+            if self.window.0 > 0 {
+                self.window_maxima.push(self.window.1);
+            }
+            self.window = (number, 0);
+        }
+        self.window.1 = self.window.1.max(delay);
+    }
+
+    pub(crate) fn finish(mut self, reads_delayed: u64) -> Outcome<Delays> {
+        self.window_maxima.sort_unstable();
+        let median = self.window_maxima.get(self.window_maxima.len() / 2);
+        let window_max_ns = *median.ok_or("the measurement is shorter than a window")?;
         Ok(Delays {
             notifications: self.count,
             p50_ns: self.histogram.value_at_quantile(0.5),
             p99_ns: self.histogram.value_at_quantile(0.99),
             max_ns: self.histogram.max(),
+            window_max_ns,
             reads_delayed,
         })
     }
@@ -173,11 +201,12 @@ impl DelayedPairs {
         Self { pairs, voids }
     }
 
-    /// Returns how much longer the longest delay is with delayed reads, in milliseconds.
+    /// Returns how much longer the longest delay of a window is with delayed reads, in milliseconds.
     pub(crate) fn added_ms(&self) -> Vec<(Contestant, Spread)> {
         let added = |pair: &DelayedPair| {
             let rounds = pair.rounds.iter();
-            let more = rounds.map(|[with, without]| with.max_ns as f64 - without.max_ns as f64);
+            let more = rounds
+                .map(|[with, without]| with.window_max_ns as f64 - without.window_max_ns as f64);
             Some((pair.contestant, Spread::of(more.map(|ns| ns / 1e6))?))
         };
         self.pairs.iter().filter_map(added).collect()

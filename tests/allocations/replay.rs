@@ -31,6 +31,11 @@ pub(crate) enum Flow {
 }
 
 impl Flow {
+    /// Its reads are too small for large receive buffers.
+    fn is_sparse(self) -> bool {
+        matches!(self, Self::Lockstep(count) if count < 80)
+    }
+
     /// Notifications in one write.
     pub(crate) fn per_write(self) -> u64 {
         match self {
@@ -49,6 +54,25 @@ pub(crate) struct Plan {
     pub(crate) flow: Flow,
     /// The number of all notifications.
     pub(crate) total: u64,
+}
+
+/// Sparse writes before the consumer sleeps: enough for small receive buffers.
+const SPARSE_WRITES: u64 = 100;
+
+/// Bytes that arrive while the consumer sleeps: more than a small receive buffer, and less than two.
+const ASLEEP_BYTES: usize = 20 * 1024;
+
+impl Plan {
+    /// The consumer sleeps once after this many notifications.
+    pub(crate) fn asleep_at(&self) -> u64 {
+        self.apart + SPARSE_WRITES * self.flow.per_write()
+    }
+
+    /// The consumer receives again when this many have arrived. In a dense flow it does not sleep.
+    pub(crate) fn awake_at(&self) -> u64 {
+        let bytes = if self.flow.is_sparse() { ASLEEP_BYTES } else { 0 };
+        self.asleep_at() + (bytes / FRAME_BYTES) as u64
+    }
 }
 
 /// A server for one client. Its thread runs until [`end`](Self::end).

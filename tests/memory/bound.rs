@@ -37,7 +37,9 @@ fn no_mix_of_traffic_takes_more_memory_than_the_formula_says() {
             let peak = alone(async {
                 let mut pair = Pair::connect(|url| {
                     let builder = Listener::builder(url).queue_capacity(capacity);
-                    builder.queue_bytes(bytes).overflow(overflow).pin_limit_bytes(0)
+                    let builder = builder.queue_bytes(bytes).overflow(overflow).pin_limit_bytes(0);
+                    // A delayed read looks like a stalled one, and the consumer would take events too early.
+                    builder.read_delay(Duration::ZERO)
                 })
                 .await;
                 // One in every 250 KiB, which are dropped or stall the task.
@@ -78,10 +80,9 @@ fn no_mix_of_traffic_takes_more_memory_than_the_formula_says() {
                 peak <= most,
                 "{overflow:?}, {capacity}, {bytes}: {peak} bytes, more than {most}"
             );
-            // It was near the worst case: how near depends on the scheduling. (A queue for one notification does not use all
-            // its buffers.)
+            // It was near the worst case. (A queue for one notification does not use all its buffers.)
             assert!(
-                capacity == 1 || 3 * peak > most,
+                capacity == 1 || 4 * peak > 3 * most,
                 "{overflow:?}, {capacity}, {bytes}: {peak} of {most}"
             );
         }

@@ -594,4 +594,51 @@ mod tests {
             assert!(buffers.bytes() <= 5 * FULL);
         }
     }
+
+    /// Views are dropped in any order: pins are kept longer than what the consumer reads. A smaller buffer is replaced only while
+    /// there may be another one of the full size.
+    #[test]
+    fn no_order_of_reads_and_views_takes_more_than_one_buffer_above_the_maximum() {
+        for max in [2, 3, 5] {
+            let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+            let mut below = |limit: usize| {
+                random ^= random << 13;
+                random ^= random >> 7;
+                random ^= random << 17;
+                usize::try_from(random >> 20).unwrap() % limit
+            };
+            let mut buffers = Buffers::new(FULL, max).starting_at(FIRST);
+            let mut current = buffers.first();
+            let mut views: Vec<Bytes> = Vec::new();
+            let (mut smaller, mut starved) = (0, 0);
+            for turn in 0..200_000 {
+                let before = (buffers.current_size(), buffers.count());
+                let may_split = buffers.prepare(&mut current, FULL / 8);
+                assert!(buffers.bytes() <= (max + 1) * FULL, "{} bytes, {max}", buffers.bytes());
+                starved += u32::from(!may_split);
+                if before.0 < FULL && before.1 != buffers.count() {
+                    assert!(buffers.bytes() <= max * FULL && may_split);
+                    smaller += 1;
+                }
+                // Phases with many dense reads and with few, with many views and with few.
+                let sparse_reads = [3, 100, 10_000][turn / 500 % 3];
+                let limit = if below(sparse_reads) == 0 { 9_000 } else { 2_000 };
+                let bytes = below(limit).min(current.capacity() - current.len());
+                current.resize(current.len() + bytes, b'x');
+                buffers.handle_read(bytes);
+                let part = below(64).min(current.len());
+                let run = current.split_to(current.len() - part).freeze();
+                if may_split && !run.is_empty() {
+                    views.push(run);
+                }
+                if below(300) == 0 {
+                    views.clear();
+                }
+                if below(2 + turn / 1_000 % 20) == 0 && !views.is_empty() {
+                    views.swap_remove(below(views.len()));
+                }
+            }
+            assert!(smaller > 100 && starved > 1_000, "{smaller}, {starved}");
+        }
+    }
 }
