@@ -101,6 +101,8 @@ mod proto;
 #[cfg(feature = "tokio")]
 mod connection;
 #[cfg(feature = "tokio")]
+mod hub;
+#[cfg(feature = "tokio")]
 mod listener;
 #[cfg(feature = "tokio")]
 mod net;
@@ -120,9 +122,12 @@ pub use config::{Config, DeliveryProof};
 pub use connection::Connection;
 pub use error::{Error, ErrorKind};
 #[cfg(feature = "tokio")]
+pub use hub::{Hub, HubBuilder, HubHandle, HubStats, Subscribe, Subscription, SubscriptionStats};
+#[cfg(feature = "tokio")]
 pub use listener::{Listener, ListenerBuilder, ListenerHandle, Stats};
 pub use notification::{
     Batch, BatchIter, Event, Gap, Lagged, Loss, Notification, NotificationRef, SharedBatch,
+    TopicFunction, TopicOf,
 };
 #[cfg(feature = "tokio")]
 pub use notifier::{Notifier, NotifierBuilder};

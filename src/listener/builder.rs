@@ -3,27 +3,20 @@
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
-
-use tokio::sync::{mpsc, oneshot};
+use std::time::Duration;
 
 use super::Listener;
-use super::environment::TokioEnvironment;
-use super::first_connect::{self, Retrying};
-use super::guarded::Guarded;
+use super::first_connect::{self, ConnectFuture, Retrying};
 use super::hook::Hook;
+use super::running::Prepared;
 use super::shared::ListenerShared;
-use super::task::ListenerTask;
-use super::telemetry::Telemetry;
 use crate::config::Config;
 use crate::connection::Connection;
 use crate::error::{Error, ErrorKind};
 use crate::net;
 use crate::proto::ring::Pins;
 use crate::proto::session::READ_DELAY_MAX;
-use crate::proto::supervisor::{
-    Heartbeat, HookPolicy, Live, Overflow, Policy, Reconnect, Supervisor,
-};
+use crate::proto::supervisor::{Heartbeat, HookPolicy, Live, Overflow, Policy, Reconnect};
 use crate::proto::{ring, wire};
 use crate::queue::RingSink;
 use crate::queue::limits::{PIN_LIMIT_BYTES, QUEUE_BYTES, QUEUE_CAPACITY, SURPLUS_SLOTS};
@@ -97,7 +90,7 @@ pub struct ListenerBuilder {
 }
 
 impl ListenerBuilder {
-    pub(super) fn new(config: Result<Config, Error>) -> Self {
+    pub(crate) fn new(config: Result<Config, Error>) -> Self {
         let defaults = Policy::default();
         let Reconnect { min, max, .. } = Reconnect::default();
         Self {
@@ -406,23 +399,44 @@ impl ListenerBuilder {
     ///
     /// # Cancel safety
     /// Dropping the future closes the socket.
-    pub async fn connect(mut self) -> Result<Listener, Error> {
+    pub async fn connect(self) -> Result<Listener, Error> {
+        // Boxed, so that the future of the caller stays small.
+        self.connect_by(|builder| Box::pin(builder.connect_once())).await
+    }
+
+    /// Connects with `attempt`, which is repeated if [`retry_first_connect`](Self::retry_first_connect) is set.
+    pub(crate) async fn connect_by<T>(
+        mut self,
+        attempt: impl Fn(Self) -> ConnectFuture<T>,
+    ) -> Result<T, Error> {
         net::check_runtime();
         // Once for all attempts, because one call of the provider runs at a time.
         self.config = self.config.map(net::with_provider_thread);
-        // Boxed, so that the future of the caller stays small.
         if self.retry_first_connect.is_zero() {
-            return Box::pin(self.connect_once()).await;
+            return attempt(self).await;
         }
         let limit = self.retry_first_connect;
         let (min, max) = self.backoff;
         let retry_refusals = self.retry_refusals.unwrap_or(false);
         let reconnect = Reconnect { min, max, retry_refusals };
         let retrying = self.retrying.clone();
-        Box::pin(first_connect::connect(self, limit, reconnect, retrying)).await
+        let attempt = || attempt(self.clone());
+        Box::pin(first_connect::connect(attempt, limit, reconnect, retrying)).await
     }
 
-    pub(super) async fn connect_once(self) -> Result<Listener, Error> {
+    async fn connect_once(self) -> Result<Listener, Error> {
+        let (capacity, bytes, overflow) = (self.capacity as u64, self.bytes, self.overflow);
+        let pins = Pins::new(self.pin_limit as u64);
+        let prepared = self.prepare().await?;
+        let (producer, consumer) = ring::channel(capacity + SURPLUS_SLOTS);
+        let shared = Arc::new(ListenerShared::new("listener", pins.clone()));
+        let sink = RingSink::new(producer, capacity, bytes, overflow, pins, shared.queue());
+        let running = prepared.start(sink, shared).await?;
+        Ok(Listener::new(consumer, running))
+    }
+
+    /// Checks the settings, and reads the sources of the configuration.
+    pub(crate) async fn prepare(self) -> Result<Prepared, Error> {
         let config = self.config?;
         let limit = |what: &str, found: usize, min: usize, max: usize| {
             if (min..=max).contains(&found) {
@@ -488,27 +502,7 @@ impl ListenerBuilder {
             read_delay: self.read_delay,
             hook: self.hook.is_some().then_some(self.hook_policy),
         };
-        let capacity = self.capacity as u64;
-        let (producer, consumer) = ring::channel(capacity + SURPLUS_SLOTS);
-        let pins = Pins::new(self.pin_limit as u64);
-        let shared = Arc::new(ListenerShared::new(pins.clone()));
-        let queue = shared.queue();
-        let sink = RingSink::new(producer, capacity, self.bytes, self.overflow, pins, queue);
-        let (requests, inbox) = mpsc::unbounded_channel();
-        let secret = net::random()?;
-        let telemetry = Telemetry::new(&resolved, &policy);
-        let now = (net::now(), SystemTime::now());
-        let supervisor = Supervisor::new(sink, now, secret, policy);
-        let (connected, wait) = oneshot::channel();
-        let environment = TokioEnvironment { config, connect_timeout, hook: self.hook, telemetry };
-        let task = ListenerTask::new(environment, supervisor, inbox, shared.clone(), connected);
-        // Dropping this future drops the listener, which ends the task.
-        let mut listener = Listener::new(consumer, requests, shared);
-        listener.task = Some(tokio::spawn(Guarded(task)));
-        match wait.await {
-            Ok(()) => Ok(listener),
-            Err(_) => Err(listener.cause()),
-        }
+        Ok(Prepared { config, resolved, connect_timeout, policy, hook: self.hook })
     }
 }
 

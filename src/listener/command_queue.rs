@@ -328,7 +328,7 @@ impl CommandRoom {
 impl ListenerShared {
     /// Creates it with another limit of the command queue.
     pub(crate) fn with_queue_limit(pins: Pins, limit_bytes: usize) -> Self {
-        let mut shared = Self::new(pins);
+        let mut shared = Self::new("listener", pins);
         shared.room = Arc::new(CommandRoom::with_limit(limit_bytes));
         shared
     }
@@ -349,7 +349,7 @@ mod tests {
 
     fn queue() -> (ListenerHandle, mpsc::UnboundedReceiver<QueuedCall>, Arc<CommandRoom>) {
         let (requests, inbox) = mpsc::unbounded_channel();
-        let shared = Arc::new(ListenerShared::new(Pins::new(0)));
+        let shared = Arc::new(ListenerShared::new("listener", Pins::new(0)));
         let room = shared.room.clone();
         (ListenerHandle::new(requests, shared), inbox, room)
     }

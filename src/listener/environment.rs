@@ -1,6 +1,7 @@
 //! [`Environment`]: the sockets, the clock and the hook of a listener's task. [`TokioEnvironment`] has the real ones.
 
 use std::future::Future;
+use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
@@ -16,7 +17,7 @@ use crate::error::Error;
 use crate::net::{self, Established, Pipe, ReadWait, ServerLocation, SessionPurpose, Timer};
 use crate::proto::session::Session;
 use crate::proto::supervisor::{Action, LinkId, Live, Sink, Supervisor};
-use crate::queue::{ReceiveBuffers, RingSink};
+use crate::queue::ReceiveBuffers;
 
 /// The clock, the sockets and the hook of a listener's task, and the type of its queue. The simulator has its own, so that it tests the
 /// real task.
@@ -116,13 +117,14 @@ pub(crate) struct Opened<S> {
     pub(crate) rest: BytesMut,
 }
 
-/// The environment of a listener: tokio's sockets and timers, and the system's clock.
-pub(super) struct TokioEnvironment {
+/// The environment of a listener whose queue is `S`: tokio's sockets and timers, and the system's clock.
+pub(super) struct TokioEnvironment<S> {
     /// The configuration of sessions, and of the hook's connections.
     pub(super) config: Config,
     pub(super) connect_timeout: Duration,
     pub(super) hook: Option<Hook>,
     pub(super) telemetry: Telemetry,
+    pub(super) queue: PhantomData<fn(S)>,
 }
 
 /// The future that opens a session.
@@ -134,12 +136,12 @@ pub(super) struct Socket {
     place: ServerLocation,
 }
 
-impl Environment for TokioEnvironment {
+impl<S: Sink + ReceiveBuffers + Unpin> Environment for TokioEnvironment<S> {
     type Opening = OpeningAttempt;
     type Socket = Socket;
     type RunningHook = HookTask;
     type Timer = Timer;
-    type Sink = RingSink;
+    type Sink = S;
 
     fn now(&self) -> Instant {
         net::now()
@@ -226,7 +228,7 @@ impl Environment for TokioEnvironment {
         run.abort();
     }
 
-    fn before_action(&mut self, action: &Action, _supervisor: &Supervisor<RingSink>) {
+    fn before_action(&mut self, action: &Action, _supervisor: &Supervisor<S>) {
         match action {
             Action::Log(event) => self.telemetry.record(event),
             Action::Done(result) => self.telemetry.end(result.as_ref().err()),

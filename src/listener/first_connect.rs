@@ -1,13 +1,17 @@
 //! Attempts to connect for the first time, until one succeeds or the time limit has passed.
 
 use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Listener, ListenerBuilder};
 use crate::error::{Error, ErrorKind};
 use crate::net;
 use crate::proto::supervisor::{Attempts, Reconnect};
+
+/// An attempt to connect for the first time.
+pub(crate) type ConnectFuture<T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send>>;
 
 type Call = dyn Fn(&Error, Duration) + Send + Sync;
 
@@ -28,19 +32,19 @@ impl fmt::Debug for Retrying {
 }
 
 /// Connects, with more attempts for as long as `limit` where the error allows it.
-pub(super) async fn connect(
-    builder: ListenerBuilder,
+pub(super) async fn connect<T>(
+    attempt: impl Fn() -> ConnectFuture<T>,
     limit: Duration,
     reconnect: Reconnect,
     retrying: Option<Retrying>,
-) -> Result<Listener, Error> {
+) -> Result<T, Error> {
     let begin = tokio::time::Instant::now();
     let seed = u64::from_ne_bytes(net::random()?);
     let mut attempts = Attempts::new(limit, Some(reconnect), seed);
     loop {
         attempts.begin(net::now());
-        let error = match builder.clone().connect_once().await {
-            Ok(listener) => return Ok(listener),
+        let error = match attempt().await {
+            Ok(connected) => return Ok(connected),
             Err(error) => error,
         };
         let left = limit.saturating_sub(begin.elapsed());

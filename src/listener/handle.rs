@@ -44,7 +44,7 @@ impl ListenerHandle {
         Self { queue: CommandQueue::new(requests, shared) }
     }
 
-    pub(super) fn shared(&self) -> &ListenerShared {
+    pub(crate) fn shared(&self) -> &ListenerShared {
         self.queue.shared()
     }
 
@@ -108,6 +108,12 @@ impl ListenerHandle {
     /// The listener stops listening even if the future is dropped, unless it waits for [room](Self#the-command-queue).
     pub async fn unlisten(&self, channel: impl AsRef<str>) -> Result<(), Error> {
         self.command(Command::Unlisten(vec![checked(channel.as_ref())?])).await.map(drop)
+    }
+
+    /// Stops listening to these channels, in one round trip.
+    pub(crate) async fn unlisten_many(&self, channels: &[Arc<str>]) -> Result<(), Error> {
+        let channels = channels.iter().map(|channel| channel.to_string()).collect();
+        self.command(Command::Unlisten(channels)).await.map(drop)
     }
 
     /// Stops listening to every channel.
@@ -330,7 +336,7 @@ impl ListenerHandle {
     }
 
     /// Requests the end without waiting. Returns whether there is a task.
-    pub(super) fn send_close(&self) -> bool {
+    pub(crate) fn send_close(&self) -> bool {
         self.queue.close()
     }
 

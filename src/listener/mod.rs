@@ -12,6 +12,7 @@ mod hook;
 mod links;
 #[cfg(feature = "metrics")]
 mod metrics;
+mod running;
 pub(crate) mod shared;
 mod stats;
 pub(crate) mod task;
@@ -20,18 +21,13 @@ mod telemetry;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use futures_core::{FusedStream, Stream};
-use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
-
 pub use self::builder::ListenerBuilder;
-use self::command_queue::QueuedCall;
 pub use self::handle::ListenerHandle;
-use self::shared::ListenerShared;
+pub(crate) use self::running::RunningTask;
 pub use self::stats::Stats;
 use crate::config::Config;
 use crate::error::Error;
@@ -39,7 +35,7 @@ use crate::notification::{Batch, Event, Gap};
 use crate::proto::ring::Consumer;
 use crate::proto::session::Rows;
 use crate::proto::supervisor::{Listening, State};
-use crate::queue::{Chunk, Receiver};
+use crate::queue::{Chunk, CurrentRun, Receiver, RingSource};
 
 /// A listener that reconnects and reports every loss. A task of its own reads the socket into a bounded queue.
 ///
@@ -63,10 +59,8 @@ use crate::queue::{Chunk, Receiver};
 ///
 /// Dropping a listener ends its session in the background. [`close`](Self::close) waits for the end.
 pub struct Listener {
-    receiver: Receiver,
-    handle: ListenerHandle,
-    /// `None` before it is started, and after `close` has taken it.
-    task: Option<JoinHandle<()>>,
+    receiver: Receiver<RingSource>,
+    running: RunningTask,
 }
 
 impl Listener {
@@ -93,28 +87,15 @@ impl Listener {
         ListenerBuilder::new(config.try_into().map_err(Into::into))
     }
 
-    /// Creates a listener without its task.
-    pub(crate) fn new(
-        consumer: Consumer<Chunk, Gap>,
-        requests: mpsc::UnboundedSender<QueuedCall>,
-        shared: Arc<ListenerShared>,
-    ) -> Self {
-        Self {
-            receiver: Receiver::new(
-                consumer,
-                shared.pins.clone(),
-                shared.counters.queue.consumer.clone(),
-                shared.end.clone(),
-            ),
-            handle: ListenerHandle::new(requests, shared),
-            task: None,
-        }
-    }
-
-    /// Returns the error that the listener ended with.
-    fn cause(&self) -> Error {
-        let shared = self.handle.shared();
-        shared.cause().cloned().unwrap_or_else(|| shared.closed())
+    /// Creates a listener that receives from `consumer`.
+    pub(crate) fn new(consumer: Consumer<Chunk, Gap>, running: RunningTask) -> Self {
+        let shared = running.handle.shared();
+        let receiver = Receiver::new(
+            RingSource::new(consumer, shared.counters.queue.consumer.clone()),
+            CurrentRun::in_buffers(shared.pins.clone()),
+            shared.end.clone(),
+        );
+        Self { receiver, running }
     }
 
     // ---- receiving ----
@@ -184,7 +165,7 @@ impl Listener {
     /// Returns a handle for other tasks.
     #[must_use]
     pub fn handle(&self) -> ListenerHandle {
-        self.handle.clone()
+        self.running.handle.clone()
     }
 
     /// See [`ListenerHandle::listen`].
@@ -195,7 +176,7 @@ impl Listener {
     /// # Cancel safety
     /// See there.
     pub async fn listen(&self, channel: impl AsRef<str>) -> Result<Listening, Error> {
-        self.handle.listen(channel).await
+        self.running.handle.listen(channel).await
     }
 
     /// See [`ListenerHandle::listen_all`].
@@ -209,7 +190,7 @@ impl Listener {
         &self,
         channels: impl IntoIterator<Item = impl AsRef<str>>,
     ) -> Result<Listening, Error> {
-        self.handle.listen_all(channels).await
+        self.running.handle.listen_all(channels).await
     }
 
     /// See [`ListenerHandle::unlisten`].
@@ -220,7 +201,7 @@ impl Listener {
     /// # Cancel safety
     /// See there.
     pub async fn unlisten(&self, channel: impl AsRef<str>) -> Result<(), Error> {
-        self.handle.unlisten(channel).await
+        self.running.handle.unlisten(channel).await
     }
 
     /// See [`ListenerHandle::unlisten_all`].
@@ -231,7 +212,7 @@ impl Listener {
     /// # Cancel safety
     /// See there.
     pub async fn unlisten_all(&self) -> Result<(), Error> {
-        self.handle.unlisten_all().await
+        self.running.handle.unlisten_all().await
     }
 
     /// See [`ListenerHandle::simple_query`].
@@ -244,38 +225,38 @@ impl Listener {
     /// # Cancel safety
     /// See there.
     pub async fn simple_query(&self, sql: impl Into<String>) -> Result<Vec<Rows>, Error> {
-        self.handle.simple_query(sql).await
+        self.running.handle.simple_query(sql).await
     }
 
     /// Returns the state of the listener.
     #[must_use]
     pub fn state(&self) -> State {
-        self.handle.state()
+        self.running.handle.state()
     }
 
     /// See [`ListenerHandle::last_error`].
     #[must_use]
     pub fn last_error(&self) -> Option<Error> {
-        self.handle.last_error()
+        self.running.handle.last_error()
     }
 
     /// See [`ListenerHandle::last_error_at`].
     #[must_use]
     pub fn last_error_at(&self) -> Option<(SystemTime, Error)> {
-        self.handle.last_error_at()
+        self.running.handle.last_error_at()
     }
 
     /// Returns the statistics of the listener.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.handle.stats()
+        self.running.handle.stats()
     }
 
     /// Returns the process id of the session in the server. `None` while there is no session, after the end, and if the server
     /// sent none in the login (BackendKeyData).
     #[must_use]
     pub fn process_id(&self) -> Option<i32> {
-        self.handle.process_id()
+        self.running.handle.process_id()
     }
 
     /// See [`ListenerHandle::drain`]. To receive while the listener drains, call it on a [`handle`](Self::handle). What the full
@@ -287,7 +268,7 @@ impl Listener {
     /// # Cancel safety
     /// See there.
     pub async fn drain(&self, timeout: Duration) -> Result<(), Error> {
-        self.handle.drain(timeout).await
+        self.running.handle.drain(timeout).await
     }
 
     /// Ends the session with Terminate, and waits for the end of the task. Unread notifications are dropped: to receive them,
@@ -300,16 +281,13 @@ impl Listener {
     ///
     /// # Cancel safety
     /// The listener closes even if the future is dropped.
-    pub async fn close(mut self) {
-        self.handle.close().await;
-        if let Some(task) = self.task.take() {
-            let _ = task.await;
-        }
+    pub async fn close(self) {
+        self.running.close().await;
     }
 }
 
 /// The future of [`Listener::recv`].
-struct Recv<'a>(&'a mut Receiver);
+struct Recv<'a>(&'a mut Receiver<RingSource>);
 
 impl Future for Recv<'_> {
     type Output = Result<Event, Error>;
@@ -333,13 +311,6 @@ impl FusedStream for Listener {
     /// Returns true once the stream has returned `None`. It does so again each time it is polled.
     fn is_terminated(&self) -> bool {
         self.receiver.is_terminated()
-    }
-}
-
-impl Drop for Listener {
-    /// Ends the session in the background, even if there are handles.
-    fn drop(&mut self) {
-        self.handle.send_close();
     }
 }
 

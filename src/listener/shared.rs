@@ -1,6 +1,6 @@
 //! [`ListenerShared`]: the state, the counters and the last error, which a listener, its handles and its task share.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use super::command_queue::CommandRoom;
 use super::stats::{Counters, Stats};
 use crate::error::Error;
+use crate::net::SessionProcessId;
 use crate::proto::ring::Pins;
 use crate::proto::supervisor::{LogEvent, State};
 use crate::queue::{End, QueueCounters};
@@ -17,9 +18,8 @@ use crate::queue::{End, QueueCounters};
 pub(crate) struct ListenerShared {
     /// Written only by the task.
     state: watch::Sender<CountedState>,
-    pub(super) end: Arc<End>,
-    /// `i64::MIN` if it is unknown.
-    process_id: AtomicI64,
+    pub(crate) end: Arc<End>,
+    process_id: SessionProcessId,
     /// The last error and its time. Written only by the task, rarely.
     last_error: Mutex<Option<(SystemTime, Error)>>,
     pub(super) counters: Counters,
@@ -50,12 +50,13 @@ impl CountedState {
 }
 
 impl ListenerShared {
-    pub(crate) fn new(pins: Pins) -> Self {
+    /// Creates it for a `listener` or a `hub`.
+    pub(crate) fn new(what: &'static str, pins: Pins) -> Self {
         Self {
             pins,
             state: watch::Sender::new(CountedState { state: State::Connecting, times: [0; 5] }),
-            end: Arc::default(),
-            process_id: AtomicI64::new(i64::MIN),
+            end: Arc::new(End::new(what)),
+            process_id: SessionProcessId::new(None),
             last_error: Mutex::new(None),
             counters: Counters::default(),
             room: Arc::default(),
@@ -103,7 +104,7 @@ impl ListenerShared {
         }
     }
 
-    pub(super) fn set_last_error(&self, error: Error) {
+    pub(crate) fn set_last_error(&self, error: Error) {
         let error = (SystemTime::now(), error.brief());
         *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
     }
@@ -113,21 +114,27 @@ impl ListenerShared {
     }
 
     /// Returns the error of a call after the end of the listener.
-    pub(super) fn closed(&self) -> Error {
+    pub(crate) fn closed(&self) -> Error {
         self.end.closed()
     }
 
     pub(crate) fn process_id(&self) -> Option<i32> {
-        i32::try_from(self.process_id.load(Ordering::Relaxed)).ok()
+        self.process_id.get()
     }
 
     pub(super) fn set_process_id(&self, process_id: Option<i32>) {
-        self.process_id.store(process_id.map_or(i64::MIN, i64::from), Ordering::Relaxed);
+        self.process_id.set(process_id);
     }
 
     /// Returns the counters of the queue.
     pub(crate) fn queue(&self) -> Arc<QueueCounters> {
         self.counters.queue.clone()
+    }
+
+    /// Sets the counters of a hub, which has no queue of its own: notifications received, and put into the queues of subscriptions
+    /// or dropped.
+    pub(crate) fn set_passed_on(&self, received: u64, delivered: u64, dropped: u64) {
+        self.counters.queue.set_passed_on(received, delivered, dropped);
     }
 
     pub(crate) fn stats(&self) -> Stats {

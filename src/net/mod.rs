@@ -12,6 +12,7 @@ mod password;
 mod peer;
 mod pipe;
 mod pooler;
+mod process_id;
 mod provider_thread;
 mod runtime;
 mod stream;
@@ -27,6 +28,7 @@ pub(crate) use establish::{
     Established, ServerLocation, SessionPurpose, establish, establish_at, establish_until,
 };
 pub(crate) use pipe::Pipe;
+pub(crate) use process_id::SessionProcessId;
 pub(crate) use provider_thread::with_provider_thread;
 pub(crate) use runtime::{ReadWait, Timer, check_runtime, now, whole_ticks};
 

@@ -12,6 +12,7 @@ mod owned;
 pub(crate) mod owned_info;
 mod owned_text;
 mod shared;
+pub(crate) mod topic;
 
 use std::fmt;
 use std::time::SystemTime;
@@ -23,6 +24,7 @@ pub(crate) use loss::Refusals;
 pub use loss::{Event, Gap, Lagged, Loss};
 pub use owned::Notification;
 pub use shared::SharedBatch;
+pub use topic::{TopicFunction, TopicOf};
 
 use crate::proto::ring::BufferPart;
 use crate::proto::wire::RawNotification;

@@ -14,6 +14,7 @@ use super::task::NotifierTask;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind};
 use crate::net::{self, SessionPurpose};
+use crate::notification::topic;
 
 /// The default answer timeout: the same as that of LISTEN.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -46,11 +47,12 @@ pub struct NotifierBuilder {
     config: Result<Config, Error>,
     answer_timeout: Duration,
     queue_bytes: usize,
+    separator: u8,
 }
 
 impl NotifierBuilder {
     pub(super) fn new(config: Result<Config, Error>) -> Self {
-        Self { config, answer_timeout: ANSWER_TIMEOUT, queue_bytes: QUEUE_BYTES }
+        Self { config, answer_timeout: ANSWER_TIMEOUT, queue_bytes: QUEUE_BYTES, separator: topic::SEPARATOR }
     }
 
     /// Sets how long the server may be silent while a command is unanswered: 30 s by default, more than zero. After that
@@ -78,6 +80,13 @@ impl NotifierBuilder {
         self
     }
 
+    /// Sets the byte between topic and payload that [`notify_topic`](Notifier::notify_topic) writes, an ASCII character: by default
+    /// `:`. The receivers must use the same, see [`TopicOf::Prefix`](crate::TopicOf::Prefix).
+    pub fn topic_separator(mut self, separator: u8) -> Self {
+        self.separator = separator;
+        self
+    }
+
     /// Connects, and starts the task that drives the connection.
     ///
     /// # Errors
@@ -92,8 +101,9 @@ impl NotifierBuilder {
     /// Dropping the future closes the socket.
     pub async fn connect(self) -> Result<Notifier, Error> {
         net::check_runtime();
-        let Self { config, answer_timeout, queue_bytes } = self;
+        let Self { config, answer_timeout, queue_bytes, separator } = self;
         let config = config?;
+        topic::check_separator(separator)?;
         if answer_timeout.is_zero() {
             return Err(Error::new(ErrorKind::Config, "answer_timeout is zero"));
         }
@@ -108,7 +118,7 @@ impl NotifierBuilder {
         let (closes, ends) = mpsc::unbounded_channel();
         let pipeline = NotifierPipeline::new(answer_timeout, driver.written());
         tokio::spawn(NotifierTask::new(driver, pipeline, inbox, ends, shared.clone()).run());
-        Ok(Notifier { queue: RequestQueue::new(requests, closes, shared) })
+        Ok(Notifier { queue: RequestQueue::new(requests, closes, shared), separator })
     }
 }
 

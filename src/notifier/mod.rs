@@ -17,6 +17,8 @@ use self::queue::RequestQueue;
 use self::request::Message;
 use crate::config::Config;
 use crate::error::Error;
+use crate::net::SessionProcessId;
+use crate::notification::topic;
 use crate::proto::wire;
 
 /// Sends notifications. Cheap to clone; all clones share one connection, over which commands are
@@ -41,6 +43,8 @@ use crate::proto::wire;
 #[derive(Clone)]
 pub struct Notifier {
     queue: RequestQueue,
+    /// The byte between topic and payload.
+    separator: u8,
 }
 
 impl Notifier {
@@ -99,6 +103,32 @@ impl Notifier {
         self.queue.send(channel.len() + payload.len(), message).await
     }
 
+    /// Sends one notification to a topic of a channel: the payload is `topic`, the separator, and `payload`. It is committed when this
+    /// returns.
+    ///
+    /// Subscriptions of a [`Hub`](crate::Hub) to the topic receive `payload`; those to the channel, and a
+    /// [`Listener`](crate::Listener), receive all of it, and [`TopicOf::split`](crate::TopicOf::split) takes it apart. The separator is
+    /// `:`, unless [`topic_separator`](NotifierBuilder::topic_separator) sets another one.
+    ///
+    /// # Errors
+    /// - [`ErrorKind::Misuse`](crate::ErrorKind::Misuse) if the topic is empty or contains the separator, and if topic, separator and payload
+    ///   have more than 7,999 bytes together.
+    /// - As [`notify`](Self::notify).
+    ///
+    /// # Cancel safety
+    /// As [`notify`](Self::notify).
+    pub async fn notify_topic(
+        &self,
+        channel: impl AsRef<str>,
+        topic: impl AsRef<str>,
+        payload: impl AsRef<str>,
+    ) -> Result<(), Error> {
+        let (topic, payload) = (topic.as_ref(), payload.as_ref());
+        topic::check_topic(topic, self.separator)?;
+        let separator = char::from(self.separator);
+        self.notify(channel, format!("{topic}{separator}{payload}")).await
+    }
+
     /// Sends notifications in one transaction, in this order: all of them or none. Returns their number.
     ///
     /// PostgreSQL delivers notifications of one transaction that have the same channel and payload only once. Without any
@@ -154,6 +184,11 @@ impl Notifier {
     /// none in the login (BackendKeyData). It stays the same after the end of the connection.
     #[must_use]
     pub fn process_id(&self) -> Option<i32> {
+        self.queue.process_id().get()
+    }
+
+    /// Returns the process id, which changes with the session.
+    pub(crate) fn session_process_id(&self) -> &SessionProcessId {
         self.queue.process_id()
     }
 }

@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, onesho
 use super::pipeline::{abandoned, late, unsent};
 use super::request::{Message, Reply, Request};
 use crate::error::{Error, ErrorKind};
-use crate::net;
+use crate::net::{self, SessionProcessId};
 
 /// The bytes that a call takes of the queue in addition to its channels and payloads: for the protocol messages and the
 /// entry of the queue.
@@ -28,7 +28,7 @@ pub(super) struct RequestQueue {
 /// The state that the clones of a notifier share with its task.
 #[derive(Debug)]
 pub(super) struct NotifierShared {
-    process_id: Option<i32>,
+    process_id: SessionProcessId,
     answer_timeout: Duration,
     /// The runtime of the task, for its timers: a call may be made in another runtime, or in none.
     runtime: Handle,
@@ -48,7 +48,7 @@ impl NotifierShared {
         room_bytes: usize,
     ) -> Self {
         Self {
-            process_id,
+            process_id: SessionProcessId::new(process_id),
             answer_timeout,
             runtime: Handle::current(),
             cause: OnceLock::new(),
@@ -97,8 +97,8 @@ impl RequestQueue {
         Self { requests, closes, shared }
     }
 
-    pub(super) fn process_id(&self) -> Option<i32> {
-        self.shared.process_id
+    pub(super) fn process_id(&self) -> &SessionProcessId {
+        &self.shared.process_id
     }
 
     /// Sends a message of `bytes` bytes to the task, and waits until it is committed.

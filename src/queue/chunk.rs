@@ -15,3 +15,15 @@ pub(crate) struct Chunk {
     /// The number of the buffer that contains the frames. `None` if they were copied, or if the buffer is not pinned.
     pub(super) buffer: Option<NonZeroU64>,
 }
+
+impl Chunk {
+    /// Creates a run whose frames are in no receive buffer.
+    pub(crate) fn shared(frames: Bytes, count: usize, info: ReceiveInfo) -> Self {
+        Self { frames, count, info, buffer: None }
+    }
+
+    /// Returns the number of notifications.
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+}

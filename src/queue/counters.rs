@@ -42,6 +42,15 @@ pub(crate) struct QueueStats {
 }
 
 impl QueueCounters {
+    /// Sets the counters of a queue that keeps nothing.
+    pub(crate) fn set_passed_on(&self, received: u64, delivered: u64, dropped: u64) {
+        set(&self.kept, received);
+        set(&self.consumer.taken, received);
+        set(&self.consumer.delivered, delivered);
+        set(&self.consumer.lagged, dropped);
+        self.received.store(received, Ordering::Release);
+    }
+
     /// Reads all counters.
     pub(crate) fn stats(&self) -> QueueStats {
         let get = |counter: &AtomicU64| counter.load(Ordering::Acquire);

@@ -10,7 +10,7 @@ use crate::proto::ring::{CurrentBytes, Pins};
 use crate::proto::wire::{self, Run, ShortFrame};
 
 /// The run that the consumer receives from. There is at most one, and so at most one receive buffer.
-pub(super) struct CurrentRun {
+pub(crate) struct CurrentRun {
     bytes: CurrentBytes,
     info: ReceiveInfo,
     /// The same for owned notifications.
@@ -24,10 +24,20 @@ pub(super) struct CurrentRun {
 }
 
 impl CurrentRun {
-    pub(super) fn new(pins: Pins) -> Self {
+    /// Creates it for runs in receive buffers, whose pins count in `pins`.
+    pub(crate) fn in_buffers(pins: Pins) -> Self {
+        Self::new(CurrentBytes::new(pins, BUFFER_BYTES))
+    }
+
+    /// Creates it for runs that several consumers share, and that are in no receive buffer.
+    pub(crate) fn of_shared() -> Self {
+        Self::new(CurrentBytes::shared())
+    }
+
+    fn new(bytes: CurrentBytes) -> Self {
         let info = ReceiveInfo { received_at: SystemTime::UNIX_EPOCH, epoch: 1 };
         Self {
-            bytes: CurrentBytes::new(pins, BUFFER_BYTES),
+            bytes,
             info,
             owned_info: info.into(),
             offset: 0,
@@ -69,13 +79,15 @@ impl CurrentRun {
         Some(notification)
     }
 
-    /// Returns a copy of the next notification.
+    /// Returns a copy of the next notification. A long one in a run that several consumers share is shared too.
     pub(super) fn next_copied(&mut self) -> Option<Notification> {
         if self.left == 0 {
             return None;
         }
-        let (raw, bytes) = wire::first(self.bytes.part().bytes().get(self.offset..)?)?;
-        let notification = NotificationRef::new(raw, self.next, &self.info, None).to_owned();
+        let part = self.bytes.part();
+        let (raw, bytes) = wire::first(part.bytes().get(self.offset..)?)?;
+        let part = Some(part).filter(|part| part.is_shared());
+        let notification = NotificationRef::new(raw, self.next, &self.info, part).retain();
         self.advance(Run { count: 1, bytes });
         Some(notification)
     }

@@ -19,7 +19,7 @@ pub(super) const FIRST_BUFFER_BYTES: usize = 16 * 1024;
 
 /// The least spare capacity for a read, in bytes. A buffer with less is replaced. It is the size of two writes of a
 /// server.
-const READ_BYTES_MIN: usize = 16 * 1024;
+pub(super) const READ_BYTES_MIN: usize = 16 * 1024;
 
 /// The longest notification that PostgreSQL sends, in bytes, rounded up. At most this much at the end of a buffer belongs to
 /// an incomplete notification, and moves to the next buffer.

@@ -21,16 +21,21 @@ pub(crate) mod limits;
 mod outlet;
 mod receive_buffers;
 mod receiver;
+mod reused_buffer;
 mod ring_outlet;
 mod sink;
+mod source;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use self::chunk::Chunk;
 pub(crate) use self::counters::QueueCounters;
+pub(crate) use self::current::CurrentRun;
 pub(crate) use self::end::End;
 #[cfg(test)]
 pub(crate) use self::intake::{BUFFER_BYTES, buffers_max};
 pub(crate) use self::receive_buffers::ReceiveBuffers;
 pub(crate) use self::receiver::Receiver;
+pub(crate) use self::reused_buffer::ReusedBuffer;
 pub(crate) use self::sink::RingSink;
+pub(crate) use self::source::{RingSource, Source};

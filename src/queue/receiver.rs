@@ -1,4 +1,5 @@
-//! [`Receiver`]: the receiving half of a listener, from the queue to the events and batches that the user receives.
+//! [`Receiver`]: the receiving half of a listener or a subscription, from the queue to the events and batches that the user
+//! receives.
 
 use std::fmt;
 use std::mem;
@@ -9,18 +10,17 @@ use std::time::SystemTime;
 use tokio::task::coop;
 
 use super::chunk::Chunk;
-use super::counters::{self, ConsumerCounters};
 use super::current::CurrentRun;
 use super::end::End;
-
+use super::source::Source;
 use crate::error::Error;
 use crate::notification::{Batch, Event, Gap, Lagged, Loss, Notification, ReceiveInfo};
-use crate::proto::ring::{Consumer, Pins, Taken};
+use crate::proto::ring::Taken;
 
 /// The consuming end of a queue, with the run that is being delivered, the losses between runs, and the counters of what was
 /// delivered. It returns the cause of the end once.
-pub(crate) struct Receiver {
-    consumer: Consumer<Chunk, Gap>,
+pub(crate) struct Receiver<S> {
+    source: S,
     current: CurrentRun,
     /// The loss of the last batch.
     loss: Option<Loss>,
@@ -28,7 +28,6 @@ pub(crate) struct Receiver {
     info: ReceiveInfo,
     /// The result of `poll_other`, until `poll_recv` returns it in the same call.
     other: Poll<Result<Event, Error>>,
-    counters: Arc<ConsumerCounters>,
     end: Arc<End>,
     /// The cause of the end was returned.
     is_cause_returned: bool,
@@ -36,21 +35,15 @@ pub(crate) struct Receiver {
     is_terminated: bool,
 }
 
-impl Receiver {
-    /// Creates the receiver of a queue. Its pinned buffers count in `pins`.
-    pub(crate) fn new(
-        consumer: Consumer<Chunk, Gap>,
-        pins: Pins,
-        counters: Arc<ConsumerCounters>,
-        end: Arc<End>,
-    ) -> Self {
+impl<S: Source> Receiver<S> {
+    /// Creates the receiver of a queue, which delivers from `current`.
+    pub(crate) fn new(source: S, current: CurrentRun, end: Arc<End>) -> Self {
         Self {
-            consumer,
-            current: CurrentRun::new(pins),
+            source,
+            current,
             loss: None,
             info: ReceiveInfo { received_at: SystemTime::UNIX_EPOCH, epoch: 1 },
             other: Poll::Pending,
-            counters,
             end,
             is_cause_returned: false,
             is_terminated: false,
@@ -63,7 +56,7 @@ impl Receiver {
         // Only the usual case is inlined into the caller, and returns where it makes the event: each further move of the event would
         // cost measurable time.
         if let Some(notification) = self.current.next_short() {
-            counters::add(&self.counters.delivered, 1);
+            self.source.count_delivered(1);
             return Poll::Ready(Ok(Event::Notification(notification)));
         }
         self.prepare_other(cx);
@@ -106,7 +99,7 @@ impl Receiver {
             if let Some(loss) = self.loss.take() {
                 return Ok(Some(loss.into()));
             }
-            match self.consumer.try_take() {
+            match self.source.try_take() {
                 Taken::Empty => return Ok(None),
                 taken => self.take(taken)?,
             }
@@ -152,32 +145,27 @@ impl Receiver {
     /// [`Listener::recv_batch_max`](crate::Listener::recv_batch_max).
     pub(crate) fn batch(&mut self, max: usize) -> Batch<'_> {
         if let Some(loss) = &self.loss {
-            return Batch::new(&[], 0, self.consumer.sequence(), &self.info).after(loss);
+            return Batch::new(&[], 0, self.source.sequence(), &self.info).after(loss);
         }
         let batch = self.current.batch(max);
-        counters::add(&self.counters.delivered, batch.len() as u64);
+        self.source.count_delivered(batch.len() as u64);
         batch
     }
 
-    /// Waits for the next element of the ring. It takes part in the cooperative scheduling of tokio: a queue that is never
+    /// Waits for the next element of the queue. It takes part in the cooperative scheduling of tokio: a queue that is never
     /// empty must not block the timers and the other futures of the caller's task.
     fn poll_take(&mut self, cx: &mut Context<'_>) -> Poll<Taken<Chunk, Gap>> {
         let turn = ready!(coop::poll_proceed(cx));
-        let taken = ready!(self.consumer.poll_take(cx));
+        let taken = ready!(self.source.poll_take(cx));
         turn.made_progress();
         Poll::Ready(taken)
     }
 
-    /// Handles an element of the ring.
+    /// Handles an element of the queue.
     fn take(&mut self, taken: Taken<Chunk, Gap>) -> Result<(), Error> {
         match taken {
-            Taken::Item { value: chunk, first, skip } => {
-                self.current.replace(chunk, first, skip);
-                counters::set(&self.counters.taken, self.consumer.taken());
-                counters::set(&self.counters.taken_bytes, self.consumer.taken_bytes());
-            }
+            Taken::Item { value: chunk, first, skip } => self.current.replace(chunk, first, skip),
             Taken::Lost { first, count } => {
-                counters::set(&self.counters.lagged, self.consumer.lost());
                 self.loss = Some(Loss::Lagged(Lagged { first_sequence: first, count }));
             }
             Taken::Mark(gap) => self.loss = Some(Loss::Gap(gap)),
@@ -201,13 +189,13 @@ impl Receiver {
     /// Returns the next notification of the current run, if there is one.
     fn next_in_run(&mut self) -> Option<Notification> {
         let notification = self.current.next_copied()?;
-        counters::add(&self.counters.delivered, 1);
+        self.source.count_delivered(1);
         Some(notification)
     }
 }
 
-impl fmt::Debug for Receiver {
+impl<S: fmt::Debug> fmt::Debug for Receiver<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Receiver").field("consumer", &self.consumer).finish_non_exhaustive()
+        f.debug_struct("Receiver").field("source", &self.source).finish_non_exhaustive()
     }
 }

@@ -69,7 +69,7 @@ use self::server::{SimulatedServer, Status};
 use self::subscriptions::Subscriptions;
 use self::trace::{Trace, log_line};
 use crate::error::Error;
-use crate::listener::Listener;
+use crate::listener::{Listener, ListenerHandle, RunningTask};
 use crate::listener::command_queue::CommandQueue;
 use crate::listener::shared::ListenerShared;
 use crate::listener::task::ListenerTask;
@@ -200,7 +200,8 @@ impl Simulation {
         let now = (clock.instant(), clock.wall_time());
         let supervisor = Supervisor::new(sink.clone(), now, secret, policy);
         let parts = TaskParts { supervisor, requests, connected: tells };
-        let listener = Listener::new(consumer, sender.clone(), shared.clone());
+        let handle = ListenerHandle::new(sender.clone(), shared.clone());
+        let listener = Listener::new(consumer, RunningTask::without_task(handle));
         let queue = CommandQueue::new(sender, shared.clone());
         let proxy = random.apart();
         let calls = Calls::new(queue, plan.queue_bytes, proxy.apart());

@@ -121,14 +121,23 @@ pub struct CurrentBytes {
     buffer: Option<NonZeroU64>,
     /// The size of each buffer.
     bytes: u64,
-    total: Pins,
+    /// `None`: the bytes are in no buffer.
+    total: Option<Pins>,
 }
 
 impl CurrentBytes {
     /// Creates it for buffers of `size` bytes each, whose pins count in `total`. It has no bytes.
     #[must_use]
     pub fn new(total: Pins, size: usize) -> Self {
-        Self { part: BufferPart::default(), buffer: None, bytes: size as u64, total }
+        Self { part: BufferPart::default(), buffer: None, bytes: size as u64, total: Some(total) }
+    }
+
+    /// Creates it for bytes that are in no buffer, and that may be kept: several consumers share them, and they are freed with
+    /// the last one.
+    #[must_use]
+    pub fn shared() -> Self {
+        let part = BufferPart { bytes: Bytes::new(), kept: Kept::Shared };
+        Self { part, buffer: None, bytes: 0, total: None }
     }
 
     /// Replaces the bytes. `bytes` are a part of the buffer with this [number](super::Buffers::number). With
@@ -145,14 +154,18 @@ impl CurrentBytes {
     /// Begins to count the pins of another buffer.
     #[inline(never)]
     fn replace_pins(&mut self) {
-        if self.buffer.is_none() {
-            self.part.pins = None;
+        let Some(total) = self.total.as_ref().filter(|_| self.buffer.is_some()) else {
+            self.part.kept = Kept::Copied;
             return;
-        }
+        };
         // If the previous buffer has no pins, its counter is used for this one.
-        if self.part.pins.as_mut().and_then(Arc::get_mut).is_none() {
-            let (bytes, total) = (self.bytes, self.total.clone());
-            self.part.pins = Some(Arc::new(BufferPins { count: AtomicU64::new(0), bytes, total }));
+        let is_unused = match &mut self.part.kept {
+            Kept::Pinned(pins) => Arc::get_mut(pins).is_some(),
+            Kept::Copied | Kept::Shared => false,
+        };
+        if !is_unused {
+            let (count, bytes, total) = (AtomicU64::new(0), self.bytes, total.clone());
+            self.part.kept = Kept::Pinned(Arc::new(BufferPins { count, bytes, total }));
         }
     }
 
@@ -173,9 +186,23 @@ impl CurrentBytes {
 #[derive(Default)]
 pub struct BufferPart {
     bytes: Bytes,
-    /// `None` if the bytes cannot be pinned.
-    pins: Option<Arc<BufferPins>>,
+    kept: Kept,
 }
+
+/// How a part of bytes is kept.
+#[derive(Clone, Default)]
+enum Kept {
+    /// It is copied.
+    #[default]
+    Copied,
+    /// The buffer is pinned.
+    Pinned(Arc<BufferPins>),
+    /// The bytes are shared, if the part is an eighth of them or more.
+    Shared,
+}
+
+/// A part of shared bytes that is shorter than this part of them is copied, so that it does not keep much more than itself.
+const SHARED_DIVISOR: usize = 8;
 
 impl BufferPart {
     /// Returns the bytes.
@@ -192,21 +219,35 @@ impl BufferPart {
         (position.checked_add(part.len())? <= self.bytes.len()).then_some(position)
     }
 
-    /// Returns the size of the buffer that a pin keeps. `None` if nothing can be pinned.
+    /// Returns whether several consumers share the bytes, which are in no buffer.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        matches!(self.kept, Kept::Shared)
+    }
+
+    /// Returns the number of bytes that a pin keeps. `None` if nothing can be pinned.
     #[must_use]
     pub fn buffer_bytes(&self) -> Option<u64> {
-        self.pins.as_ref().map(|pins| pins.bytes)
+        match &self.kept {
+            Kept::Copied => None,
+            Kept::Pinned(pins) => Some(pins.bytes),
+            Kept::Shared => Some(self.bytes.len() as u64),
+        }
     }
 
     /// Pins the buffer and returns the part `range`. Returns `None` if that would exceed the limit, or if the bytes
     /// cannot be pinned: then copy them.
     #[must_use]
     pub fn pin(&self, range: Range<usize>) -> Option<PinnedBytes> {
-        let pins = self.pins.as_ref()?;
-        if self.bytes.get(range.clone()).is_none() || !pins.pin() {
-            return None;
-        }
-        Some(PinnedBytes(Self { bytes: self.bytes.slice(range), pins: Some(pins.clone()) }))
+        let part = self.bytes.get(range.clone())?;
+        let is_kept = match &self.kept {
+            Kept::Copied => false,
+            Kept::Pinned(pins) => pins.pin(),
+            Kept::Shared => part.len() >= self.bytes.len() / SHARED_DIVISOR,
+        };
+        is_kept.then(|| {
+            PinnedBytes(Self { bytes: self.bytes.slice(range), kept: self.kept.clone() })
+        })
     }
 }
 
@@ -217,7 +258,7 @@ impl PinnedBytes {
     /// Returns a copy of `bytes`, which pins nothing.
     #[must_use]
     pub fn copy(bytes: &[u8]) -> Self {
-        Self(BufferPart { bytes: Bytes::copy_from_slice(bytes), pins: None })
+        Self(BufferPart { bytes: Bytes::copy_from_slice(bytes), kept: Kept::Copied })
     }
 
     /// Returns the bytes with their pin. Parts of a pinned buffer can be pinned again, parts of a copy cannot.
@@ -240,7 +281,7 @@ impl Clone for PinnedBytes {
         // Another pin of a pinned buffer cannot exceed the limit. So `None` can only mean that these bytes are a copy.
         match self.0.pin(0..self.0.bytes.len()) {
             Some(pinned) => pinned,
-            None => Self(BufferPart { bytes: self.0.bytes.clone(), pins: None }),
+            None => Self(BufferPart { bytes: self.0.bytes.clone(), kept: Kept::Copied }),
         }
     }
 }
@@ -251,7 +292,7 @@ impl Drop for PinnedBytes {
     fn drop(&mut self) {
         // Before `unpin`: the bytes that are kept are never more than those that are counted.
         self.0.bytes = Bytes::new();
-        if let Some(pins) = &self.0.pins {
+        if let Kept::Pinned(pins) = &self.0.kept {
             pins.unpin();
         }
     }
@@ -275,7 +316,7 @@ impl fmt::Debug for BufferPart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BufferPart")
             .field("bytes", &self.bytes.len())
-            .field("may_be_pinned", &self.pins.is_some())
+            .field("may_be_pinned", &!matches!(self.kept, Kept::Copied))
             .finish()
     }
 }
@@ -284,7 +325,7 @@ impl fmt::Debug for PinnedBytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PinnedBytes")
             .field("bytes", &self.0.bytes.len())
-            .field("is_copy", &self.0.pins.is_none())
+            .field("is_copy", &matches!(self.0.kept, Kept::Copied))
             .finish()
     }
 }
@@ -344,7 +385,10 @@ mod tests {
         let pins = Pins::new(10 * SIZE);
         let mut current_bytes = current_bytes(&pins, 1);
         let counts =
-            |current_bytes: &CurrentBytes| current_bytes.part.pins.as_ref().map(Arc::as_ptr);
+            |current_bytes: &CurrentBytes| match &current_bytes.part.kept {
+                Kept::Pinned(pins) => Some(Arc::as_ptr(pins)),
+                Kept::Copied | Kept::Shared => None,
+            };
         let first = counts(&current_bytes);
         drop(current_bytes.part().pin(0..1));
         current_bytes.replace(Bytes::from_static(b"second"), NonZeroU64::new(2));
@@ -367,6 +411,19 @@ mod tests {
         let clone = copy.clone();
         drop(copy);
         assert_eq!((clone.bytes(), pins.bytes()), (&b"copied"[..], 0));
+    }
+
+    #[test]
+    fn a_short_part_of_shared_bytes_is_copied_and_a_longer_one_is_shared() {
+        let mut current = CurrentBytes::shared();
+        current.replace(Bytes::from(vec![b'x'; 800]), None);
+        let part = current.part();
+        assert!(part.is_shared() && part.pin(0..99).is_none());
+        let kept = part.pin(100..200).unwrap();
+        assert_eq!(part.position(kept.bytes()), Some(100));
+        let again = kept.clone();
+        drop((current, kept));
+        assert_eq!(again.bytes(), [b'x'; 100]);
     }
 
     #[test]

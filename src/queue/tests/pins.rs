@@ -55,7 +55,7 @@ impl Keeper {
         let pins = Pins::new(pin_limit);
         Self {
             queue: Queue::with_pins(100_000, queue_bytes, overflow, &pins),
-            current: CurrentRun::new(pins.clone()),
+            current: CurrentRun::in_buffers(pins.clone()),
             pins,
             buffer: None,
             kept: Vec::new(),

@@ -6,8 +6,7 @@ use super::pins::{check, check_owned};
 use super::*;
 use crate::error::{Error, ErrorKind};
 use crate::notification::Event;
-use crate::queue::end::End;
-use crate::queue::receiver::Receiver;
+use crate::queue::{CurrentRun, End, Receiver, RingSource};
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -34,7 +33,7 @@ fn step() -> impl Strategy<Value = Step> {
 /// A queue and its receiver, with what the receiver must have counted.
 struct Receiving {
     queue: Queue,
-    receiver: Receiver,
+    receiver: Receiver<RingSource>,
     end: Arc<End>,
     delivered: u64,
     lagged: u64,
@@ -47,8 +46,12 @@ impl Receiving {
         let mut queue = Queue::new(capacity, 300 * 1024, overflow);
         let (_, none) = ring::channel(1);
         let consumer = std::mem::replace(&mut queue.consumer, none);
-        let (counters, end) = (queue.counters.consumer.clone(), Arc::new(End::default()));
-        let receiver = Receiver::new(consumer, Pins::new(0), counters, end.clone());
+        let (counters, end) = (queue.counters.consumer.clone(), Arc::new(End::new("listener")));
+        let receiver = Receiver::new(
+            RingSource::new(consumer, counters),
+            CurrentRun::in_buffers(Pins::new(0)),
+            end.clone(),
+        );
         Self { queue, receiver, end, delivered: 0, lagged: 0, gaps: (0, 0) }
     }
 

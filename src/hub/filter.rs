@@ -1,0 +1,57 @@
+//! [`Filter`]: which notifications a subscription receives, of those on its channels and topics.
+
+use bytes::{Bytes, BytesMut};
+
+use crate::net::SessionProcessId;
+use crate::proto::wire::{self, RawNotification, Run};
+
+/// A sender whose notifications a subscription does not receive.
+#[derive(Debug, Clone)]
+pub(super) enum IgnoredSender {
+    /// A process id.
+    Process(i32),
+    /// The session of a notifier.
+    Session(SessionProcessId),
+}
+
+impl IgnoredSender {
+    fn is(&self, process_id: i32) -> bool {
+        match self {
+            Self::Process(ignored) => *ignored == process_id,
+            Self::Session(current) => current.get() == Some(process_id),
+        }
+    }
+}
+
+/// The filter of a subscription.
+#[derive(Debug, Default)]
+pub(super) struct Filter {
+    /// What the payload begins with.
+    pub(super) prefix: Box<[u8]>,
+    pub(super) ignored: Vec<IgnoredSender>,
+}
+
+impl Filter {
+    fn accepts(&self, raw: &RawNotification<'_>) -> bool {
+        raw.payload.starts_with(&self.prefix)
+            && !self.ignored.iter().any(|sender| sender.is(raw.process_id))
+    }
+
+    /// Returns the accepted ones of `run`: the same bytes if these are all, otherwise a copy.
+    pub(super) fn apply(&self, frames: &Bytes, run: Run) -> (Bytes, Run) {
+        let accepted = wire::frames(frames).filter(|raw| self.accepts(raw)).count();
+        if accepted == run.count {
+            return (frames.clone(), run);
+        }
+        let (mut copy, mut rest) = (BytesMut::new(), &frames[..]);
+        while let Some((raw, bytes)) = wire::first(rest).filter(|_| accepted > 0) {
+            let (frame, next) = rest.split_at(bytes.min(rest.len()));
+            if self.accepts(&raw) {
+                copy.extend_from_slice(frame);
+            }
+            rest = next;
+        }
+        let bytes = copy.len();
+        (copy.freeze(), Run { count: accepted, bytes })
+    }
+}

@@ -1,0 +1,453 @@
+//! [`Routes`]: the channels of a hub, and the subscriptions of each. The decisions about LISTEN and UNLISTEN are made here, without
+//! I/O.
+//!
+//! Everything that concerns several subscriptions happens here, under one lock: to join and to leave, to put notifications into the
+//! mailboxes, to hold back after a loss and to release. So a subscription that has joined before a loss gets the gap, and one that
+//! joins later waits for the release and gets it too.
+
+use std::collections::{HashMap, VecDeque};
+use std::mem;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::SystemTime;
+
+use tokio::sync::oneshot;
+
+use super::channel::{HubChannel, ListenState, Needed};
+use super::mailbox::Mailbox;
+use crate::notification::TopicOf;
+use crate::error::{Error, ErrorKind};
+use crate::notification::Gap;
+use crate::proto::supervisor::{Listening, PlacedGap, Scope};
+
+/// The highest number of channels in one command.
+const GROUP_CHANNELS: usize = 1_000;
+
+/// What a subscription receives from: a channel, or a topic of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Route {
+    pub(super) channel: Arc<str>,
+    pub(super) topic: Option<Arc<str>>,
+}
+
+/// The result of a subscribe.
+pub(super) type Joined = Result<Listening, Error>;
+
+/// A subscription that waits until every channel of it is active.
+#[derive(Debug)]
+struct Waiting {
+    mailbox: Arc<Mailbox>,
+    routes: Arc<[Route]>,
+    /// The number of its channels that are not active.
+    missing: usize,
+    reply: oneshot::Sender<Joined>,
+}
+
+/// The channels whose LISTEN or UNLISTEN is sent next.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Changes {
+    pub(super) listen: Vec<Arc<str>>,
+    pub(super) unlisten: Vec<Arc<str>>,
+}
+
+/// Replies that are sent, and consumers that are woken, without the lock.
+#[derive(Debug, Default)]
+#[must_use]
+pub(super) struct Woken {
+    replies: Vec<(oneshot::Sender<Joined>, Joined)>,
+    pub(super) wakers: Vec<Waker>,
+}
+
+impl Woken {
+    /// Wakes them. A waker is code of the user: a panic in it concerns no other subscription.
+    pub(super) fn wake(&mut self) {
+        for (reply, result) in self.replies.drain(..) {
+            quietly(|| drop(reply.send(result)));
+        }
+        for waker in self.wakers.drain(..) {
+            quietly(|| waker.wake());
+        }
+    }
+}
+
+fn quietly(wake: impl FnOnce()) {
+    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(wake));
+}
+
+/// The channels of a hub.
+#[derive(Debug)]
+pub(super) struct Routes {
+    pub(super) channels: HashMap<Arc<str>, HubChannel>,
+    topic_of: TopicOf,
+    topics_of: HashMap<String, TopicOf>,
+    /// Channels that may need a command.
+    changed: VecDeque<Arc<str>>,
+    /// Groups that are sent again in parts, because the server has refused one of their channels.
+    divided: Vec<Vec<Arc<str>>>,
+    waiting: HashMap<u64, Waiting>,
+    next_number: u64,
+    /// The number of subscriptions that have joined.
+    pub(super) subscriptions: usize,
+    /// Everything is held back, since a loss or until the hook has run.
+    pub(super) is_held: bool,
+    /// The number of the last hold: see [`Place`](super::mailbox::Place).
+    pub(super) hold: u32,
+    /// Holds since the last release.
+    holds: u32,
+    /// The number of the current session.
+    pub(super) epoch: u32,
+    /// The answer to every subscribe: the hub drains or has ended.
+    refusal: Option<Error>,
+}
+
+/// After this many holds without a release, gaps are merged, so their positions need not be kept apart.
+const HOLDS_MAX: u32 = 65;
+
+impl Routes {
+    pub(super) fn new(topic_of: TopicOf, topics_of: HashMap<String, TopicOf>) -> Self {
+        Self {
+            channels: HashMap::new(),
+            topic_of,
+            topics_of,
+            changed: VecDeque::new(),
+            divided: Vec::new(),
+            waiting: HashMap::new(),
+            next_number: 0,
+            subscriptions: 0,
+            is_held: false,
+            hold: 0,
+            holds: 0,
+            epoch: 0,
+            refusal: None,
+        }
+    }
+
+    /// Returns how the topics of a channel are found.
+    pub(super) fn topic_of(&self, channel: &str) -> &TopicOf {
+        self.topics_of.get(channel).unwrap_or(&self.topic_of)
+    }
+
+    // ---- subscriptions ----
+
+    /// Adds a subscription. It joins at once if every channel of it is active. Otherwise it waits, and `reply` is answered; then
+    /// this returns the number of the waiting subscription, and [`changes`](Self::changes) are to be sent.
+    pub(super) fn subscribe(
+        &mut self,
+        mailbox: &Arc<Mailbox>,
+        routes: &Arc<[Route]>,
+        reply: oneshot::Sender<Joined>,
+    ) -> Result<Subscribed, Error> {
+        if let Some(refusal) = &self.refusal {
+            return Err(refusal.clone());
+        }
+        let mut missing = 0;
+        for Route { channel, .. } in routes.iter() {
+            if !self.channels.contains_key(channel) {
+                let topic_of = self.topic_of(channel).clone();
+                self.channels.insert(channel.clone(), HubChannel::new(topic_of));
+            }
+            let Some(found) = self.channels.get_mut(channel) else { continue };
+            found.subscriptions += 1;
+            if !found.is_active() {
+                missing += 1;
+                found.waiting.insert(self.next_number);
+            }
+        }
+        if missing == 0 {
+            return Ok(Subscribed::Joined(self.join(mailbox, routes)));
+        }
+        let number = self.next_number;
+        self.next_number += 1;
+        let (mailbox, routes) = (mailbox.clone(), routes.clone());
+        let names = routes.clone();
+        self.waiting.insert(number, Waiting { mailbox, routes, missing, reply });
+        for Route { channel, .. } in names.iter() {
+            self.change(channel);
+        }
+        Ok(Subscribed::Waits(number))
+    }
+
+    /// Adds the mailbox to its channels and topics.
+    fn join(&mut self, mailbox: &Arc<Mailbox>, routes: &[Route]) -> Listening {
+        let mut is_held = false;
+        for Route { channel, topic } in routes {
+            if let Some(found) = self.channels.get_mut(channel) {
+                found.join(topic.as_ref(), mailbox.clone());
+                is_held |= found.is_held;
+            }
+        }
+        self.subscriptions += 1;
+        if is_held {
+            mailbox.hold();
+        }
+        // Its first event is then the gap of this outage.
+        if is_held || self.is_held { Listening::Pending } else { Listening::Active }
+    }
+
+    /// Removes a subscription that has joined, or that waits with this number.
+    pub(super) fn leave(&mut self, mailbox: &Arc<Mailbox>, routes: &[Route], number: Option<u64>) {
+        let was_waiting = number.is_some_and(|number| self.waiting.remove(&number).is_some());
+        if !was_waiting {
+            self.subscriptions -= 1;
+        }
+        for Route { channel, topic } in routes {
+            let Some(found) = self.channels.get_mut(channel) else { continue };
+            if let Some(number) = number.filter(|_| was_waiting) {
+                found.waiting.remove(&number);
+            } else {
+                found.leave(topic.as_ref(), mailbox);
+            }
+            found.subscriptions -= 1;
+            if found.subscriptions == 0 {
+                self.change(channel);
+            }
+        }
+    }
+
+    // ---- commands ----
+
+    /// Adds a channel to those that may need a command.
+    fn change(&mut self, channel: &Arc<str>) {
+        let Some(found) = self.channels.get_mut(channel) else { return };
+        if found.is_unused() {
+            self.channels.remove(channel);
+        } else if !mem::replace(&mut found.is_changed, true) {
+            self.changed.push_back(channel.clone());
+        }
+    }
+
+    /// Returns true if there may be changes to send.
+    pub(super) fn has_changes(&self) -> bool {
+        !(self.changed.is_empty() && self.divided.is_empty())
+    }
+
+    /// Returns the next commands. They count as sent.
+    pub(super) fn changes(&mut self) -> Changes {
+        let mut changes = Changes::default();
+        if let Some(part) = self.divided.pop() {
+            // Those without a subscription are not wanted any more. They are listened to nevertheless, and then not any more.
+            changes.listen = part;
+            return changes;
+        }
+        while changes.listen.len() + changes.unlisten.len() < GROUP_CHANNELS {
+            let Some(channel) = self.changed.pop_front() else { break };
+            let Some(found) = self.channels.get_mut(&channel) else { continue };
+            found.is_changed = false;
+            match found.needed() {
+                Needed::Listen => {
+                    found.listen = ListenState::Listening;
+                    changes.listen.push(channel);
+                }
+                Needed::Unlisten => {
+                    found.listen = ListenState::Unlistening;
+                    changes.unlisten.push(channel);
+                }
+                Needed::Nothing if found.is_unused() => drop(self.channels.remove(&channel)),
+                Needed::Nothing => {}
+            }
+        }
+        changes
+    }
+
+    /// Handles the answer to LISTEN. If the server refuses one of several channels, they are sent again in parts.
+    pub(super) fn listened(
+        &mut self,
+        mut channels: Vec<Arc<str>>,
+        result: Result<(), Error>,
+    ) -> Woken {
+        let mut woken = Woken::default();
+        match result {
+            Ok(()) => {
+                for channel in &channels {
+                    self.is_active_now(channel, &mut woken);
+                }
+            }
+            Err(error) if channels.len() > 1 && error.kind() != ErrorKind::Closed => {
+                let second = channels.split_off(channels.len() / 2);
+                self.divided.extend([channels, second]);
+            }
+            Err(error) => {
+                for channel in &channels {
+                    self.is_refused(channel, &error, &mut woken);
+                }
+            }
+        }
+        woken
+    }
+
+    fn is_active_now(&mut self, channel: &Arc<str>, woken: &mut Woken) {
+        let Some(found) = self.channels.get_mut(channel) else { return };
+        found.listen = ListenState::Active;
+        if let Some(refusal) = found.refusal.take() {
+            // Those that had joined before have missed what was sent while the server refused the channel.
+            let gap = Gap::within_session(refusal, SystemTime::now(), self.epoch);
+            let gap = Arc::new(gap);
+            for mailbox in found.mailboxes() {
+                mailbox.mark(u64::MAX, &gap);
+                if !self.is_held && !found.is_held {
+                    woken.wakers.extend(mailbox.release());
+                }
+            }
+        }
+        for number in mem::take(&mut found.waiting) {
+            let Some(waiting) = self.waiting.get_mut(&number) else { continue };
+            waiting.missing -= 1;
+            if waiting.missing == 0
+                && let Some(waiting) = self.waiting.remove(&number)
+            {
+                let listening = self.join(&waiting.mailbox, &waiting.routes);
+                woken.replies.push((waiting.reply, Ok(listening)));
+            }
+        }
+        // The last subscription may have left in the meantime.
+        self.change(channel);
+    }
+
+    fn is_refused(&mut self, channel: &Arc<str>, error: &Error, woken: &mut Woken) {
+        let Some(found) = self.channels.get_mut(channel) else { return };
+        // If it was refused before, others have joined it, and the supervisor listens to it with the next session.
+        found.listen = match found.refusal {
+            Some(_) => ListenState::Active,
+            None => ListenState::Idle,
+        };
+        for number in mem::take(&mut found.waiting) {
+            self.fail(number, error, woken);
+        }
+        self.change(channel);
+    }
+
+    /// Ends the wait of a subscription with an error. It leaves nothing behind.
+    fn fail(&mut self, number: u64, error: &Error, woken: &mut Woken) {
+        let Some(waiting) = self.waiting.remove(&number) else { return };
+        for Route { channel, .. } in waiting.routes.iter() {
+            let Some(found) = self.channels.get_mut(channel) else { continue };
+            found.waiting.remove(&number);
+            found.subscriptions -= 1;
+            self.change(channel);
+        }
+        woken.replies.push((waiting.reply, Err(error.clone())));
+    }
+
+    /// Handles the answer to UNLISTEN.
+    pub(super) fn unlistened(&mut self, channels: &[Arc<str>]) {
+        for channel in channels {
+            if let Some(found) = self.channels.get_mut(channel) {
+                found.listen = ListenState::Idle;
+                found.refusal = None;
+                self.change(channel);
+            }
+        }
+    }
+
+    // ---- losses ----
+
+    /// Holds back what follows, for the subscriptions in `scope`.
+    pub(super) fn hold(&mut self, scope: &Scope) {
+        if self.holds < HOLDS_MAX {
+            self.holds += 1;
+            self.hold = self.hold.wrapping_add(1) % u32::MAX;
+        }
+        match scope {
+            Scope::All => self.is_held = true,
+            Scope::Channels(channels) => {
+                for channel in channels {
+                    if let Some(found) = self.channels.get_mut(channel.as_str()) {
+                        found.is_held = true;
+                        found.mailboxes().for_each(|mailbox| mailbox.hold());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Puts each gap at its position, and shows everything.
+    pub(super) fn release(&mut self, gaps: Vec<PlacedGap>) -> Woken {
+        let last = gaps.last().map(|last| last.gap.clone());
+        for PlacedGap { position, scope, gap } in gaps {
+            let gap = Arc::new(gap);
+            match scope {
+                Scope::All => self.each(|mailbox| mailbox.mark(position.0, &gap)),
+                Scope::Channels(names) => {
+                    let mut marked: Vec<&Arc<Mailbox>> = names
+                        .iter()
+                        .filter_map(|name| self.channels.get(name.as_str()))
+                        .flat_map(HubChannel::mailboxes)
+                        .collect();
+                    marked.sort_unstable_by_key(|mailbox| Arc::as_ptr(mailbox).addr());
+                    marked.dedup_by_key(|mailbox| Arc::as_ptr(mailbox).addr());
+                    marked.into_iter().for_each(|mailbox| mailbox.mark(position.0, &gap));
+                }
+            }
+        }
+        (self.is_held, self.holds) = (false, 0);
+        for channel in self.channels.values_mut() {
+            channel.is_held = false;
+        }
+        if let Some(gap) = last {
+            self.set_refusals(&gap);
+        }
+        let mut woken = Woken::default();
+        self.each(|mailbox| woken.wakers.extend(mailbox.release()));
+        woken
+    }
+
+    /// Stores which channels the server refuses. Every other one is active.
+    fn set_refusals(&mut self, gap: &Gap) {
+        for channel in self.channels.values_mut() {
+            channel.refusal = None;
+        }
+        for (name, error) in gap.refused() {
+            if let Some(found) = self.channels.get_mut(name.as_str()) {
+                found.refusal = Some(error.clone());
+            }
+        }
+    }
+
+    /// Calls `call` once for each subscription that has joined.
+    fn each(&self, mut call: impl FnMut(&Arc<Mailbox>)) {
+        let mut several = Vec::new();
+        for mailbox in self.channels.values().flat_map(HubChannel::mailboxes) {
+            if mailbox.has_several_routes { several.push(mailbox) } else { call(mailbox) }
+        }
+        several.sort_unstable_by_key(|mailbox| Arc::as_ptr(mailbox).addr());
+        several.dedup_by_key(|mailbox| Arc::as_ptr(mailbox).addr());
+        several.into_iter().for_each(call);
+    }
+
+    // ---- the end ----
+
+    /// Refuses every further subscription, and those that wait, with this error.
+    pub(super) fn refuse(&mut self, error: &Error) -> Woken {
+        let mut woken = Woken::default();
+        self.refusal.get_or_insert_with(|| error.clone());
+        for number in self.waiting.keys().copied().collect::<Vec<_>>() {
+            self.fail(number, error, &mut woken);
+        }
+        woken
+    }
+
+    /// Returns true if subscriptions are refused.
+    pub(super) fn is_refusing(&self) -> bool {
+        self.refusal.is_some()
+    }
+
+    /// Ends the stream of every subscription.
+    pub(super) fn close(&mut self, error: &Error) -> Woken {
+        let mut woken = self.refuse(error);
+        self.each(|mailbox| woken.wakers.extend(mailbox.close()));
+        woken
+    }
+
+    /// Returns the number of topics that have subscriptions.
+    pub(super) fn topics(&self) -> usize {
+        self.channels.values().map(|channel| channel.topics.len()).sum()
+    }
+}
+
+/// The result of [`Routes::subscribe`].
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Subscribed {
+    Joined(Listening),
+    /// The subscription waits, with this number.
+    Waits(u64),
+}
