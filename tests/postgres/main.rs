@@ -14,6 +14,7 @@ mod ending;
 mod failover;
 #[cfg(any(feature = "tls-ring", feature = "tls-aws-lc-rs"))]
 mod files;
+mod hub;
 #[cfg(feature = "testing")]
 mod imitation;
 #[cfg(feature = "tls-ring")]
