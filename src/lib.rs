@@ -26,6 +26,7 @@
 //! |---|---|---|
 //! | [`Listener`] | a task reads the socket into a bounded queue | in a service: the socket is always read |
 //! | [`Connection`] | the calling task reads the socket; batches are views of the receive buffer | in one loop that does nothing else, at the speed of the socket; also for queries |
+//! | [`Hub`] | one session, and any number of subscriptions to channels and topics, each with its own queue | to pass notifications on to many, such as WebSocket clients |
 //! | [`Notifier`] | many tasks send over one connection, pipelined | to publish |
 //!
 //! # Guarantees
@@ -100,6 +101,8 @@ mod proto;
 
 #[cfg(feature = "tokio")]
 mod connection;
+#[cfg(feature = "tokio")]
+pub mod guide;
 #[cfg(feature = "tokio")]
 mod hub;
 #[cfg(feature = "tokio")]

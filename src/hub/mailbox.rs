@@ -29,11 +29,11 @@ use crate::queue::{Chunk, Source};
 /// The number of unread gaps that are kept apart. A later one is merged into the last one.
 const GAPS_MAX: usize = 16;
 
-/// The number of entries for which an empty mailbox keeps memory while its consumer sleeps.
-const IDLE_ENTRIES: usize = 4;
+/// The number of entries for which an empty mailbox keeps memory while its consumer sleeps: usually there is one when it wakes.
+const IDLE_ENTRIES: usize = 1;
 
 /// A part of a block that is shorter than this part of it is copied, so that it does not keep much more than itself.
-const SHARED_DIVISOR: usize = 8;
+const SHARED_DIVISOR: usize = 2;
 
 /// The limits of a mailbox, and its policy.
 #[derive(Debug, Clone, Copy)]
@@ -212,6 +212,17 @@ impl Mailbox {
         self.lock().mark(position, gap);
     }
 
+    /// Puts a gap at the end. Returns the waker of a consumer that sleeps, unless the gap is held back.
+    pub(super) fn mark_now(&self, gap: &Arc<Gap>, is_held: bool) -> Option<Waker> {
+        let mut content = self.lock();
+        content.mark(u64::MAX, gap);
+        if is_held || content.is_held {
+            return None;
+        }
+        content.visible = content.entries.len();
+        content.waker.take()
+    }
+
     /// Shows everything. Returns the waker of a consumer that sleeps.
     pub(super) fn release(&self) -> Option<Waker> {
         let mut content = self.lock();
@@ -258,6 +269,9 @@ impl Content {
     /// Adds an entry at the end.
     fn add(&mut self, kind: Kind, place: Place) {
         let is_held = self.is_held || place.is_held;
+        if self.entries.capacity() == 0 {
+            self.entries.reserve_exact(IDLE_ENTRIES);
+        }
         self.entries.push_back(Entry { at: place.at, hold: place.hold, kind });
         if !is_held {
             self.visible = self.entries.len();
@@ -276,7 +290,10 @@ impl Content {
         self.unread_bytes += run.bytes as u64;
         let first = self.next;
         self.next += run.count as u64;
-        self.add(Kind::Run(UnreadRun { frames, count: run.count, first, info, block_bytes }), place);
+        self.add(
+            Kind::Run(UnreadRun { frames, count: run.count, first, info, block_bytes }),
+            place,
+        );
     }
 
     /// Counts notifications as dropped, at the end.

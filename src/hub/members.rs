@@ -15,11 +15,16 @@ pub(super) enum Members {
     #[default]
     None,
     One(Arc<Mailbox>),
-    Many {
-        list: Vec<Arc<Mailbox>>,
-        /// The place of each member in the list, by its address. Empty if there are few.
-        index: HashMap<usize, usize>,
-    },
+    // Boxed: there may be very many sets of one.
+    Many(Box<Indexed>),
+}
+
+/// Several mailboxes.
+#[derive(Debug, Default)]
+pub(super) struct Indexed {
+    list: Vec<Arc<Mailbox>>,
+    /// The place of each member in the list, by its address. Empty if there are few.
+    index: HashMap<usize, usize>,
 }
 
 impl Members {
@@ -31,25 +36,20 @@ impl Members {
         match self {
             Self::None => &[],
             Self::One(one) => slice::from_ref(one),
-            Self::Many { list, .. } => list,
+            Self::Many(many) => &many.list,
         }
     }
 
     /// Adds a mailbox that is not a member.
     pub(super) fn add(&mut self, member: Arc<Mailbox>) {
-        *self = match std::mem::take(self) {
-            Self::None => Self::One(member),
-            Self::One(one) => Self::Many { list: vec![one, member], index: HashMap::new() },
-            Self::Many { mut list, mut index } => {
-                list.push(member);
-                if list.len() == INDEXED {
-                    index = list.iter().enumerate().map(|(at, one)| (address(one), at)).collect();
-                } else if let (true, Some(last)) = (list.len() > INDEXED, list.last()) {
-                    index.insert(address(last), list.len() - 1);
-                }
-                Self::Many { list, index }
+        match self {
+            Self::None => *self = Self::One(member),
+            Self::One(one) => {
+                let list = vec![one.clone(), member];
+                *self = Self::Many(Box::new(Indexed { list, index: HashMap::new() }));
             }
-        };
+            Self::Many(many) => many.add(member),
+        }
     }
 
     /// Removes a mailbox.
@@ -57,24 +57,42 @@ impl Members {
         match self {
             Self::One(one) if Arc::ptr_eq(one, member) => *self = Self::None,
             Self::None | Self::One(_) => {}
-            Self::Many { list, index } => {
-                let found = match index.is_empty() {
-                    true => list.iter().position(|one| Arc::ptr_eq(one, member)),
-                    false => index.remove(&address(member)),
-                };
-                let Some(at) = found.filter(|at| *at < list.len()) else { return };
-                list.swap_remove(at);
-                if let Some(moved) = list.get(at).filter(|_| !index.is_empty()) {
-                    index.insert(address(moved), at);
-                }
-                if list.len() < INDEXED / 2 {
-                    *index = HashMap::new();
-                    list.shrink_to(INDEXED);
-                }
-                if let [last] = list.as_slice() {
+            Self::Many(many) => {
+                many.remove(member);
+                if let [last] = many.list.as_slice() {
                     *self = Self::One(last.clone());
                 }
             }
+        }
+    }
+}
+
+impl Indexed {
+    fn add(&mut self, member: Arc<Mailbox>) {
+        let at = self.list.len();
+        if !self.index.is_empty() {
+            self.index.insert(address(&member), at);
+        }
+        self.list.push(member);
+        if self.index.is_empty() && at + 1 >= INDEXED {
+            let places = self.list.iter().enumerate().map(|(at, one)| (address(one), at));
+            self.index = places.collect();
+        }
+    }
+
+    fn remove(&mut self, member: &Arc<Mailbox>) {
+        let found = match self.index.is_empty() {
+            true => self.list.iter().position(|one| Arc::ptr_eq(one, member)),
+            false => self.index.remove(&address(member)),
+        };
+        let Some(at) = found.filter(|at| *at < self.list.len()) else { return };
+        self.list.swap_remove(at);
+        if let Some(moved) = self.list.get(at).filter(|_| !self.index.is_empty()) {
+            self.index.insert(address(moved), at);
+        }
+        if self.list.len() < INDEXED / 2 {
+            self.index = HashMap::new();
+            self.list.shrink_to(INDEXED);
         }
     }
 }

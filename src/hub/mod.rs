@@ -70,13 +70,14 @@ use crate::proto::supervisor::State;
 /// their queues, and after that [`ErrorKind::Closed`](crate::ErrorKind::Closed).
 ///
 /// # Memory
-/// A subscription that has received everything takes less than 1 KiB, its name and its topic included. Unread notifications take
-/// their bytes once for all subscriptions that receive them, and up to 128 bytes for each subscription and each part of a read that is for it. So
-/// a subscription takes at most
+/// A subscription that has received everything takes less than 1 KiB, its name and its topic included. The bytes of unread
+/// notifications are stored once for all subscriptions that receive them, and each subscription takes up to 512 bytes more for what one read has
+/// brought it. So a subscription takes at most
 /// ```text
-/// 1 KiB + 9/8 × queue_bytes + 128 B × (queue_capacity + 32)
+/// 1 KiB + 4 × queue_bytes + 512 B × queue_capacity
 /// ```
-/// and up to 16 unread gaps, which are shared too, unless they were merged. The hub itself takes up to 1 MiB, and what
+/// for every behaviour of its consumer: at most twice `queue_bytes` in the queue, and as much in the batch that was received last. Up to 16 unread
+/// gaps are shared too, unless they were merged. The hub itself takes up to 1 MiB, and what
 /// [`ListenerBuilder`](crate::ListenerBuilder#memory) says of long messages, TLS and commands.
 #[derive(Debug)]
 pub struct Hub {
@@ -131,10 +132,7 @@ impl Hub {
 
     /// Subscribes to several channels, whose notifications arrive in the order in which the server sent them. A list without channels is an
     /// error. See [`subscribe`](Self::subscribe).
-    pub fn subscribe_many(
-        &self,
-        channels: impl IntoIterator<Item = impl AsRef<str>>,
-    ) -> Subscribe {
+    pub fn subscribe_many(&self, channels: impl IntoIterator<Item = impl AsRef<str>>) -> Subscribe {
         self.handle.subscribe_many(channels)
     }
 

@@ -15,9 +15,9 @@ use tokio::sync::oneshot;
 
 use super::channel::{HubChannel, ListenState, Needed};
 use super::mailbox::Mailbox;
-use crate::notification::TopicOf;
 use crate::error::{Error, ErrorKind};
 use crate::notification::Gap;
+use crate::notification::TopicOf;
 use crate::proto::supervisor::{Listening, PlacedGap, Scope};
 
 /// The highest number of channels in one command.
@@ -67,8 +67,13 @@ impl Woken {
         for waker in self.wakers.drain(..) {
             quietly(|| waker.wake());
         }
+        // A gap wakes every subscription, and there may be very many.
+        self.wakers.shrink_to(WAKERS_KEPT);
     }
 }
+
+/// The number of wakers for which memory is kept.
+const WAKERS_KEPT: usize = 4_096;
 
 fn quietly(wake: impl FnOnce()) {
     let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(wake));
@@ -283,10 +288,7 @@ impl Routes {
             let gap = Gap::within_session(refusal, SystemTime::now(), self.epoch);
             let gap = Arc::new(gap);
             for mailbox in found.mailboxes() {
-                mailbox.mark(u64::MAX, &gap);
-                if !self.is_held && !found.is_held {
-                    woken.wakers.extend(mailbox.release());
-                }
+                woken.wakers.extend(mailbox.mark_now(&gap, self.is_held));
             }
         }
         for number in mem::take(&mut found.waiting) {

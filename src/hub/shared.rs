@@ -30,7 +30,8 @@ pub(super) struct HubCounters {
 }
 
 impl HubCounters {
-    pub(super) fn delivered(&self, count: u64, dropped: u64) {
+    /// Counts notifications for subscriptions, and those of them that were dropped, now or earlier.
+    pub(super) fn count(&self, count: u64, dropped: u64) {
         add(&self.delivered, count);
         add(&self.dropped, dropped);
     }

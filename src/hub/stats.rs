@@ -16,8 +16,8 @@ use crate::listener::Stats;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HubStats {
-    /// The statistics of the connection. `delivered` counts each notification once for each subscription into whose queue it was put, and
-    /// `dropped` once for each whose queue was full; nothing is queued outside of subscriptions.
+    /// The statistics of the connection. `delivered` counts each notification once for each subscription that it is for, and `dropped` those
+    /// that a full queue has dropped. Nothing is queued outside of subscriptions.
     pub connection: Stats,
     /// Subscriptions, without those that wait for the server.
     pub subscriptions: u64,

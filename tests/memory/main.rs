@@ -3,6 +3,7 @@
 mod bound;
 mod consumer;
 mod hostile;
+mod hub;
 mod meter;
 mod notifier;
 mod peer;

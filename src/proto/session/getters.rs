@@ -91,6 +91,14 @@ impl Session {
         self.status
     }
 
+    /// Returns true if each channel of the session costs the server time for every notification of its database: before version 19, and
+    /// if the version is not known.
+    pub(crate) fn has_slow_channels(&self) -> bool {
+        let major =
+            |version: &str| version.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok();
+        self.parameter("server_version").and_then(major).is_none_or(|major: u32| major < 19)
+    }
+
     /// Returns the value of a parameter that the server has reported, for example `server_version`.
     #[must_use]
     pub fn parameter(&self, name: &str) -> Option<&str> {

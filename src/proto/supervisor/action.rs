@@ -125,7 +125,7 @@ pub enum LogEvent {
         /// The number of refused channels.
         refused: usize,
     },
-    /// The number of wanted channels has exceeded [`CHANNELS_WARNED`].
+    /// The number of wanted channels has exceeded [`CHANNELS_WARNED`] on a server before version 19. It is logged once.
     ManyChannels {
         /// The number of wanted channels.
         channels: usize,

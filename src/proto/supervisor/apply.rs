@@ -227,6 +227,7 @@ impl<S: Sink> Supervisor<S> {
         self.heartbeat.restart(now);
         self.handover.plan(now);
         self.common.log(LogEvent::Established { epoch, channels, refused });
+        self.channels.warn(&mut self.common);
         self.run_hook();
         vec![Effect::Proceed]
     }

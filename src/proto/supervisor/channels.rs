@@ -23,13 +23,13 @@ use crate::proto::wire;
 #[derive(Debug)]
 pub(super) struct Channels {
     wanted: BTreeSet<String>,
+    /// The warning about their number was logged.
+    is_warned: bool,
 }
 
 impl Channels {
-    pub(super) fn new(common: &mut Common, wanted: impl Iterator<Item = String>) -> Self {
-        let channels = Self { wanted: wanted.collect() };
-        channels.warn(common, 0);
-        channels
+    pub(super) fn new(wanted: impl Iterator<Item = String>) -> Self {
+        Self { wanted: wanted.collect(), is_warned: false }
     }
 
     /// Returns the wanted channels, sorted.
@@ -68,9 +68,8 @@ impl Channels {
         match change {
             Change::Listen => {
                 forget_refusals(common, &channels);
-                let before = self.wanted.len();
                 self.wanted.extend(channels);
-                self.warn(common, before);
+                self.warn(common);
                 Reply::Listening(listening)
             }
             Change::Unlisten => {
@@ -92,10 +91,16 @@ impl Channels {
         }
     }
 
-    /// Makes a log event when the number of wanted channels, which was `before`, exceeds [`CHANNELS_WARNED`].
-    fn warn(&self, common: &mut Common, before: usize) {
+    /// Makes a log event, once, if there are more wanted channels than [`CHANNELS_WARNED`] and the server is slow with them.
+    pub(super) fn warn(&mut self, common: &mut Common) {
         let channels = self.wanted.len();
-        if before <= CHANNELS_WARNED && channels > CHANNELS_WARNED {
+        if self.is_warned || channels <= CHANNELS_WARNED {
+            return;
+        }
+        let session = common.links.current.as_ref().and_then(ListenerLink::session);
+        self.is_warned = session.is_some_and(Session::has_slow_channels);
+        if self.is_warned {
+            common.counters.channel_warnings = 1;
             common.log(LogEvent::ManyChannels { channels });
         }
     }

@@ -23,6 +23,8 @@ macro_rules! supervisor_counters {
             heartbeats = "pgbell_heartbeats_total";
             /// Handovers that succeeded: a new session replaced the old one without a gap.
             handovers = "pgbell_handovers_total";
+            /// 1 after the listener has warned of more than 1,000 channels, which are slow on a server before version 19.
+            channel_warnings = "pgbell_channel_warnings_total";
             /// Runs of the `on_live` hook.
             hooks = "pgbell_hooks_total";
             /// Runs of the hook that failed.

@@ -152,14 +152,14 @@ impl<S: Sink> Supervisor<S> {
         let handover_backoff = Backoff::new(&delays, random.number());
         let hook_backoff = Backoff::new(&delays, random.number());
         let hook = Hook::new(policy.hook, hook_backoff, random.number());
-        let mut common = Common::new(now, time, nonces);
+        let common = Common::new(now, time, nonces);
         let mut supervisor = Self {
             sink,
             state: State::Connecting,
             epoch: 0,
             close_timeout: policy.close_timeout,
             read_delay: policy.read_delay,
-            channels: Channels::new(&mut common, policy.channels.iter().cloned()),
+            channels: Channels::new(policy.channels.iter().cloned()),
             common,
             attempts,
             waiting: WaitingCommands::new(),
