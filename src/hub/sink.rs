@@ -19,6 +19,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::channel::HubChannel;
 use super::mailbox::{Mailbox, Place};
+use super::members::Members;
 use super::routes::Woken;
 use super::shared::HubShared;
 use crate::notification::ReceiveInfo;
@@ -114,43 +115,48 @@ impl HubSink {
         place: Place,
     ) {
         let mut rest = part.frames;
-        let mut notifications = wire::frames(part.frames).peekable();
-        let mut at = place.at;
-        while let Some(first) = notifications.next() {
-            let found = self.topic(&channel.topic_of, &first);
-            let members = found.as_ref().and_then(|(topic, _)| channel.topics.get(&**topic));
-            let Some(((topic, payload), members)) = found.as_ref().zip(members) else {
-                at += 1;
-                rest = behind(rest);
-                continue;
+        // The topic of the block in `scratch`, its mailboxes, the position of its first notification, and their number.
+        let mut open: Option<(Cow<'_, str>, &Members, u64, usize)> = None;
+        for (at, raw) in (place.at..).zip(wire::frames(part.frames)) {
+            let next = behind(rest);
+            let (frame, _) = rest.split_at(rest.len() - next.len());
+            rest = next;
+            let found = self.topic(&channel.topic_of, &raw);
+            let is_same = match (&open, &found) {
+                (Some((topic, ..)), Some((other, _))) => topic == other,
+                _ => false,
             };
-            let place = Place { at, ..place };
-            let mut run = Run::default();
-            self.scratch.clear();
-            let mut next = (first, *payload);
-            loop {
-                (at, run.count) = (at + 1, run.count + 1);
-                let (frame, behind) = rest.split_at(rest.len() - behind(rest).len());
-                rest = behind;
-                match &channel.topic_of {
-                    TopicOf::Prefix(_) => {
-                        let raw = RawNotification { payload: next.1.as_bytes(), ..next.0 };
-                        // It is shorter than the frame that was received.
-                        let _ = BackendMessage::NotificationResponse(raw).encode(&mut self.scratch);
-                    }
-                    TopicOf::Fn(_) => self.scratch.extend_from_slice(frame),
-                }
-                let Some(candidate) = notifications.peek().copied() else { break };
-                match self.topic(&channel.topic_of, &candidate) {
-                    Some((other, payload)) if other == *topic => next = (candidate, payload),
-                    _ => break,
-                }
-                notifications.next();
+            if !is_same && let Some((_, members, at, count)) = open.take() {
+                self.put_scratch(members, count, info, Place { at, ..place });
             }
-            run.bytes = self.scratch.len();
-            let block = Bytes::copy_from_slice(&self.scratch);
-            self.put(members.as_slice(), &block, run, info, place);
+            let Some((topic, payload)) = found else { continue };
+            if open.is_none() {
+                let Some(members) = channel.topics.get(&*topic) else { continue };
+                open = Some((topic, members, at, 0));
+            }
+            if let Some((.., count)) = &mut open {
+                *count += 1;
+            }
+            match &channel.topic_of {
+                // It is shorter than the frame that was received, so it can be encoded.
+                TopicOf::Prefix(_) => {
+                    let raw = RawNotification { payload: payload.as_bytes(), ..raw };
+                    let _ = BackendMessage::NotificationResponse(raw).encode(&mut self.scratch);
+                }
+                TopicOf::Fn(_) => self.scratch.extend_from_slice(frame),
+            }
         }
+        if let Some((_, members, at, count)) = open {
+            self.put_scratch(members, count, info, Place { at, ..place });
+        }
+    }
+
+    /// Puts the frames in `scratch` into mailboxes, as a block.
+    fn put_scratch(&mut self, members: &Members, count: usize, info: ReceiveInfo, place: Place) {
+        let block = Bytes::copy_from_slice(&self.scratch);
+        self.scratch.clear();
+        let run = Run { count, bytes: block.len() };
+        self.put(members.as_slice(), &block, run, info, place);
     }
 
     /// Returns the topic of a notification and the payload that its subscriptions receive. The function of the user may panic.

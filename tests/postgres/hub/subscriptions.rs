@@ -118,12 +118,32 @@ fn a_full_queue_loses_only_for_its_own_subscription_and_says_how_many() {
         assert_eq!((lagged.first_sequence(), lagged.count()), (0, 490));
         let last = payloads(&mut oldest, 10).await;
         assert_eq!((last[0].as_str(), last[9].as_str()), ("490", "499"));
-        // The oldest are dropped again: more than have just arrived.
-        notifier.notify("a", "x".repeat(7_000)).await.unwrap();
-        let stats = hub.stats().connection;
-        assert_eq!((stats.delivered, stats.dropped), (1_503, 980 + 1));
         let refused = hub.subscribe("a").overflow(Overflow::default()).await;
         assert_eq!(refused.unwrap_err().kind(), ErrorKind::Config);
+        hub.close().await;
+    });
+}
+
+/// A long notification takes the room of many short ones.
+#[test]
+fn more_of_the_oldest_are_dropped_than_have_arrived() {
+    let server = Server::start();
+    run(async {
+        let hub = hub(&server).await;
+        let notifier = server.notifier().await;
+        let subscribe = hub.subscribe("a").queue_bytes(8 * 1024).overflow(Overflow::DropOldest);
+        let mut oldest = subscribe.await.unwrap();
+        let mut all = hub.subscribe("a").await.unwrap();
+        notifier.notify_many((0..100).map(|n| ("a", format!("{n:030}")))).await.unwrap();
+        notifier.notify("a", "x".repeat(7_000)).await.unwrap();
+        assert_eq!(payloads(&mut all, 101).await[100].len(), 7_000);
+        let Event::Lagged(lagged) = event(&mut oldest).await else { panic!("not lagged") };
+        // 42 bytes each, and 7,012 for the last one.
+        let kept = (8 * 1024 - 7_012) / 42;
+        assert_eq!((lagged.first_sequence(), lagged.count()), (0, 100 - kept));
+        assert_eq!(payloads(&mut oldest, 1).await[0], format!("{:030}", 100 - kept));
+        let stats = hub.stats().connection;
+        assert_eq!((stats.delivered, stats.dropped), (202, 100 - kept));
         hub.close().await;
     });
 }
