@@ -130,8 +130,9 @@ pub use hub::{Hub, HubBuilder, HubHandle, HubStats, Subscribe, Subscription, Sub
 pub use listener::{Listener, ListenerBuilder, ListenerHandle, Stats};
 pub use notification::{
     Batch, BatchIter, Event, Gap, Lagged, Loss, Notification, NotificationRef, SharedBatch,
-    TopicFunction, TopicOf,
 };
+#[cfg(feature = "tokio")]
+pub use notification::{TopicFunction, TopicOf};
 #[cfg(feature = "tokio")]
 pub use notifier::{Notifier, NotifierBuilder};
 pub use proto::auth::AuthMethod;

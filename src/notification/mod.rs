@@ -12,6 +12,7 @@ mod owned;
 pub(crate) mod owned_info;
 mod owned_text;
 mod shared;
+#[cfg(feature = "tokio")]
 pub(crate) mod topic;
 
 use std::fmt;
@@ -24,6 +25,7 @@ pub(crate) use loss::Refusals;
 pub use loss::{Event, Gap, Lagged, Loss};
 pub use owned::Notification;
 pub use shared::SharedBatch;
+#[cfg(feature = "tokio")]
 pub use topic::{TopicFunction, TopicOf};
 
 use crate::proto::ring::BufferPart;
