@@ -1,5 +1,6 @@
 //! The hub: subscriptions, topics, losses.
 
+mod life;
 mod random;
 mod subscriptions;
 mod topics;
