@@ -101,6 +101,8 @@ mod proto;
 #[cfg(feature = "tokio")]
 mod connection;
 #[cfg(feature = "tokio")]
+mod dispatcher;
+#[cfg(feature = "tokio")]
 mod hub;
 #[cfg(feature = "tokio")]
 mod listener;
@@ -120,6 +122,11 @@ pub use config::password_provider::PasswordRequest;
 pub use config::{Config, DeliveryProof};
 #[cfg(feature = "tokio")]
 pub use connection::Connection;
+#[cfg(feature = "tokio")]
+pub use dispatcher::{
+    DispatchLoss, Dispatcher, DispatcherHandle, DispatcherStats, Failure, FailureCause,
+    HandlerOutput, Retry, RunningDispatcher, Stopped,
+};
 pub use error::{Error, ErrorKind};
 #[cfg(feature = "tokio")]
 pub use hub::{Hub, HubBuilder, HubHandle, HubStats, Subscribe, Subscription, SubscriptionStats};
