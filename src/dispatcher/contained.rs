@@ -170,7 +170,9 @@ mod tests {
     #[test]
     fn an_error_and_a_success_are_the_outcome() {
         let mut failed = ContainedRun::new(|| Box::pin(async { Err("no".into()) }));
-        assert!(matches!(end(&mut failed), Some(Outcome::Failed(error)) if error.to_string() == "no"));
+        assert!(
+            matches!(end(&mut failed), Some(Outcome::Failed(error)) if error.to_string() == "no")
+        );
         let mut done = ContainedRun::new(|| Box::pin(async { Ok(()) }));
         assert!(matches!(end(&mut done), Some(Outcome::Done)));
     }

@@ -102,7 +102,8 @@ fn drain(
     };
     async move {
         if let Some(listener) = listener {
-            let timeout = deadline.map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now()));
+            let timeout =
+                deadline.map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now()));
             let drained = listener.drain(timeout).await;
             return drained.err().filter(|error| error.kind() != ErrorKind::Closed);
         }

@@ -30,7 +30,7 @@ mod source;
 mod start;
 mod stats;
 mod stopped;
-#[cfg(test)]
+#[cfg(all(test, feature = "testing"))]
 mod tests;
 mod until;
 
@@ -295,9 +295,10 @@ impl Dispatcher {
     }
 
     fn with(mut self, channel: &str, topic: Option<&str>, handler: Handler) -> Self {
-        let known = self.lanes.iter_mut().find(|(key, _)| {
-            (&*key.channel, key.topic.as_deref()) == (channel, topic)
-        });
+        let known = self
+            .lanes
+            .iter_mut()
+            .find(|(key, _)| (&*key.channel, key.topic.as_deref()) == (channel, topic));
         match known {
             Some((_, handlers)) => handlers.push(handler),
             None => {

@@ -51,7 +51,9 @@ impl Retry {
         }
         if self.max < self.min {
             let (min, max) = (self.min, self.max);
-            let message = format!("the longest delay of a retry is {max:?}, less than the shortest one, {min:?}");
+            let message = format!(
+                "the longest delay of a retry is {max:?}, less than the shortest one, {min:?}"
+            );
             return Err(Error::new(ErrorKind::Config, message));
         }
         Ok(())

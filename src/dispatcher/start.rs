@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
+use super::Dispatcher;
 use super::barrier::Barrier;
 use super::control::{Control, Origin};
 use super::handle::DispatcherHandle;
@@ -18,7 +19,6 @@ use super::running::RunningDispatcher;
 use super::shared::DispatcherShared;
 use super::source::{Item, Source};
 use super::stopped::Stopped;
-use super::Dispatcher;
 use crate::error::{Error, ErrorKind};
 use crate::hub::Hub;
 use crate::listener::Listener;
@@ -61,7 +61,10 @@ pub(super) async fn over_listener(
     Ok(running(shared, lanes, origin, stopped))
 }
 
-pub(super) async fn over_hub(dispatcher: Dispatcher, hub: &Hub) -> Result<RunningDispatcher, Error> {
+pub(super) async fn over_hub(
+    dispatcher: Dispatcher,
+    hub: &Hub,
+) -> Result<RunningDispatcher, Error> {
     let Checked { lanes: wanted, lane_capacity, topic_of: _, shared, stopped } = check(dispatcher)?;
     // All channels in one round trip. Then each subscription of a lane joins at once.
     let all = hub.subscribe_many(channels(&wanted)).queue_capacity(1).await?;

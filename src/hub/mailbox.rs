@@ -276,7 +276,10 @@ impl Content {
         self.unread_bytes += run.bytes as u64;
         let first = self.next;
         self.next += run.count as u64;
-        self.add(Kind::Run(UnreadRun { frames, count: run.count, first, info, block_bytes }), place);
+        self.add(
+            Kind::Run(UnreadRun { frames, count: run.count, first, info, block_bytes }),
+            place,
+        );
     }
 
     /// Counts notifications as dropped, at the end.
