@@ -131,7 +131,7 @@ pub use error::{Error, ErrorKind};
 #[cfg(feature = "tokio")]
 pub use hub::{Hub, HubBuilder, HubHandle, HubStats, Subscribe, Subscription, SubscriptionStats};
 #[cfg(feature = "tokio")]
-pub use listener::{Listener, ListenerBuilder, ListenerHandle, Stats};
+pub use listener::{ListenScope, Listener, ListenerBuilder, ListenerHandle, Stats};
 pub use notification::{
     Batch, BatchIter, Event, Gap, Lagged, Loss, Notification, NotificationRef, SharedBatch,
     TopicFunction, TopicOf,
