@@ -14,7 +14,7 @@ use super::shared::DispatcherShared;
 use super::source::Item;
 use super::until::until;
 use crate::error::Error;
-use crate::listener::Listener;
+use crate::listener::{Listener, Stats};
 use crate::notification::{Loss, Notification};
 
 /// The task that receives from a listener.
@@ -43,7 +43,8 @@ impl Reader {
         let Self { listener, .. } = self;
         // What was sent before the end of the session is counted too.
         listener.handle().close().await;
-        shared.counters.unread.add(listener.stats().queued);
+        let Stats { received, delivered, dropped, .. } = listener.stats();
+        shared.counters.unread.add(received.saturating_sub(delivered).saturating_sub(dropped));
         listener.close().await;
         None
     }

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use super::barrier::Barrier;
 use crate::error::{Error, ErrorKind};
-use crate::hub::Subscription;
+use crate::hub::{Subscription, SubscriptionStats};
 use crate::notification::{Event, Loss, Notification};
 
 /// What a lane handles.
@@ -83,7 +83,7 @@ impl Source {
     pub(super) fn fence(&mut self) -> bool {
         match self {
             Self::Subscription(source) if source.left.is_none() => {
-                source.left = Some(source.subscription.stats().queued);
+                source.left = Some(source.queued());
                 true
             }
             _ => false,
@@ -107,7 +107,7 @@ impl Source {
         match self {
             Self::Queue(..) => 0,
             Self::Subscription(source) => {
-                let queued = source.subscription.stats().queued;
+                let queued = source.queued();
                 source.left.map_or(queued, |left| left.min(queued))
             }
         }
@@ -115,6 +115,13 @@ impl Source {
 }
 
 impl SubscriptionSource {
+    /// Returns the number of notifications that were not received from the subscription. `queued` leaves out those of a part of the queue that
+    /// is being received.
+    fn queued(&self) -> u64 {
+        let SubscriptionStats { received, delivered, dropped, .. } = self.subscription.stats();
+        received.saturating_sub(delivered).saturating_sub(dropped)
+    }
+
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Received> {
         if self.left.is_some() {
             return Poll::Ready(self.next_before_fence());

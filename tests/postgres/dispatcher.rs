@@ -1,1 +1,0 @@
-//! The dispatcher, on real servers.
