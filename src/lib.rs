@@ -26,6 +26,7 @@
 //! |---|---|---|
 //! | [`Listener`] | a task reads the socket into a bounded queue | in a service: the socket is always read |
 //! | [`Connection`] | the calling task reads the socket; batches are views of the receive buffer | in one loop that does nothing else, at the speed of the socket; also for queries |
+//! | [`Dispatcher`] | calls handlers with the notifications of a [`Listener`] or a [`Hub`] | in a service with a handler for each channel or topic |
 //! | [`Notifier`] | many tasks send over one connection, pipelined | to publish |
 //!
 //! # Guarantees

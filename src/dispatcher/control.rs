@@ -55,6 +55,11 @@ impl Control {
                 break;
             }
             if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                let is_drained = draining.as_ref().is_none_or(JoinHandle::is_finished);
+                if phase == Phase::Draining && !is_drained {
+                    let message = "the drain has not ended in time";
+                    error = error.or_else(|| Some(Error::new(ErrorKind::Timeout, message)));
+                }
                 shared.advance(Phase::Cancelled, None);
             }
         }
@@ -109,7 +114,7 @@ fn drain(
         }
         if let Some(hub) = hub.filter(|hub| hub.state() == State::Connected) {
             // What was committed before arrives before the answer of any query.
-            let _ = until(at(deadline), hub.notification_queue_usage()).await;
+            let _ = until(shared.reached(Phase::Stopping), hub.notification_queue_usage()).await;
         }
         shared.advance(Phase::Fenced, None);
         None

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 /// A channel, or a topic of it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct LaneKey {
     pub(super) channel: Arc<str>,
     pub(super) topic: Option<Arc<str>>,

@@ -16,6 +16,9 @@ use super::until::until;
 use crate::error::Error;
 use crate::notification::{Loss, Notification};
 
+/// The number of notifications for which a lane keeps memory between two steps.
+const STEP_KEPT: usize = 4;
+
 /// A lane, which handles one step after the other: one notification, or as many as a batch may have.
 #[derive(Debug)]
 pub(super) struct Lane {
@@ -134,8 +137,9 @@ impl Lane {
         }
         self.shared.counters.handled.add(self.step.len() as u64);
         self.source.handled(self.step.len());
-        // What is empty must not keep the payloads of a large batch.
+        // The payloads and the memory of a large batch are not kept.
         self.step.clear();
+        self.step.shrink_to(STEP_KEPT);
         ControlFlow::Continue(())
     }
 

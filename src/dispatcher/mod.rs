@@ -34,6 +34,7 @@ mod stopped;
 mod tests;
 mod until;
 
+use std::collections::BTreeMap;
 use std::future::Future;
 
 pub use self::failure::{Failure, FailureCause};
@@ -113,8 +114,7 @@ use crate::notification::{Notification, TopicOf};
 #[derive(Debug)]
 #[must_use = "nothing happens before it is run"]
 pub struct Dispatcher {
-    /// In the order in which they were first named.
-    lanes: Vec<(LaneKey, Vec<Handler>)>,
+    lanes: BTreeMap<LaneKey, Vec<Handler>>,
     reports: Reports,
     topic_of: TopicOf,
     concurrency: usize,
@@ -127,7 +127,7 @@ impl Dispatcher {
     /// topic.
     pub fn new() -> Self {
         Self {
-            lanes: Vec::new(),
+            lanes: BTreeMap::new(),
             reports: Reports::default(),
             topic_of: TopicOf::default(),
             concurrency: 8,
@@ -182,7 +182,7 @@ impl Dispatcher {
     /// Adds a handler for a channel that gets several notifications at once: those that wait when it is called, at most `limit`, at least one.
     /// If more wait, it is called again at once when it has ended. It does not wait until a batch is full.
     ///
-    /// A batch does not extend over a loss. An error or a panic is a failure of the whole batch, and a retry gets the whole batch again. With
+    /// A batch has at most [`lane_capacity`](Self::lane_capacity) notifications, and does not extend over a loss. An error or a panic is a failure of the whole batch, and a retry gets the whole batch again. With
     /// several batch handlers on one channel, the lowest limit is that of all.
     pub fn on_batch<F, Fut>(self, channel: impl AsRef<str>, limit: usize, handler: F) -> Self
     where
@@ -295,17 +295,8 @@ impl Dispatcher {
     }
 
     fn with(mut self, channel: &str, topic: Option<&str>, handler: Handler) -> Self {
-        let known = self
-            .lanes
-            .iter_mut()
-            .find(|(key, _)| (&*key.channel, key.topic.as_deref()) == (channel, topic));
-        match known {
-            Some((_, handlers)) => handlers.push(handler),
-            None => {
-                let key = LaneKey { channel: channel.into(), topic: topic.map(Into::into) };
-                self.lanes.push((key, vec![handler]));
-            }
-        }
+        let key = LaneKey { channel: channel.into(), topic: topic.map(Into::into) };
+        self.lanes.entry(key).or_default().push(handler);
         self
     }
 }

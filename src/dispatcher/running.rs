@@ -53,7 +53,7 @@ impl RunningDispatcher {
     }
 
     /// Begins no handler run any more, also no retry, gives running ones `timeout`, and then cancels them: their futures are dropped at their
-    /// next await. Over a [`Listener`](crate::Listener) the session ends at once; over a [`Hub`](crate::Hub) each subscription ends with its lane.
+    /// next await. The failure handler is still called for a run that fails in that time. Over a [`Listener`](crate::Listener) the session ends at once; over a [`Hub`](crate::Hub) each subscription ends with its lane.
     ///
     /// It takes at most `timeout`, and a second more if a handler has not reached its next await, and over a listener its
     /// [`close_timeout`](crate::ListenerBuilder::close_timeout). It returns at once if the dispatcher has ended.
@@ -72,7 +72,7 @@ impl RunningDispatcher {
     ///
     /// Over a [`Listener`](crate::Listener) it [drains](crate::ListenerHandle::drain) the listener. Over a [`Hub`](crate::Hub), whose other
     /// subscriptions stay, it makes one round trip to the server, handles what is in the queues then, and ends the subscriptions. If the hub has
-    /// no session, it handles what is in the queues.
+    /// no session, it handles what is in the queues. What a full queue cannot take is a loss, as before.
     ///
     /// It takes no longer than a [`stop`](Self::stop) with this timeout.
     ///

@@ -1,6 +1,6 @@
 //! Starts the tasks of a dispatcher.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -27,7 +27,7 @@ use crate::proto::wire;
 
 /// A dispatcher whose settings were checked.
 struct Checked {
-    lanes: Vec<(LaneKey, Vec<Handler>)>,
+    lanes: BTreeMap<LaneKey, Vec<Handler>>,
     lane_capacity: usize,
     topic_of: TopicOf,
     shared: Arc<DispatcherShared>,
@@ -97,26 +97,28 @@ fn running(
 }
 
 /// Returns each channel once.
-fn channels(lanes: &[(LaneKey, Vec<Handler>)]) -> BTreeSet<Arc<str>> {
-    lanes.iter().map(|(key, _)| key.channel.clone()).collect()
+fn channels(lanes: &BTreeMap<LaneKey, Vec<Handler>>) -> BTreeSet<Arc<str>> {
+    lanes.keys().map(|key| key.channel.clone()).collect()
 }
 
 /// Checks the settings, without those of topics.
 fn check(dispatcher: Dispatcher) -> Result<Checked, Error> {
-    let Dispatcher { lanes, reports, topic_of, concurrency, lane_capacity, retry } = dispatcher;
+    let Dispatcher { mut lanes, reports, topic_of, concurrency, lane_capacity, retry } = dispatcher;
     if lanes.is_empty() {
         return Err(Error::new(ErrorKind::Misuse, "the dispatcher has no handler"));
     }
-    for (key, handlers) in &lanes {
+    at_least_one("concurrency", concurrency)?;
+    at_least_one("lane_capacity", lane_capacity)?;
+    for (key, handlers) in &mut lanes {
         wire::check_channel(&key.channel)?;
         for handler in handlers {
             if let Handler::Batch(limit, _) = handler {
                 at_least_one("the limit of a batch", *limit)?;
+                // While a batch is taken out of its queue, more may arrive.
+                *limit = lane_capacity.min(*limit);
             }
         }
     }
-    at_least_one("concurrency", concurrency)?;
-    at_least_one("lane_capacity", lane_capacity)?;
     retry.check()?;
     let (stopped, report) = watch::channel(None);
     let shared = DispatcherShared::new(concurrency, retry, reports, lanes.len(), report);
@@ -127,8 +129,8 @@ fn check(dispatcher: Dispatcher) -> Result<Checked, Error> {
 /// Checks the topics that are found by the dispatcher itself.
 fn check_topics(dispatcher: &Dispatcher) -> Result<(), Error> {
     dispatcher.topic_of.check()?;
-    let topics = dispatcher.lanes.iter().filter_map(|(key, _)| key.topic.as_deref());
-    topics.into_iter().try_for_each(|topic| dispatcher.topic_of.check_topic(topic))
+    let mut topics = dispatcher.lanes.keys().filter_map(|key| key.topic.as_deref());
+    topics.try_for_each(|topic| dispatcher.topic_of.check_topic(topic))
 }
 
 fn at_least_one(what: &str, found: usize) -> Result<(), Error> {

@@ -58,7 +58,7 @@ impl Running {
         let (queue, source) = mpsc::channel(100);
         let barrier = Arc::new(Barrier::default());
         let source = Source::Queue(source, barrier.clone());
-        let (key, handlers) = lanes.remove(0);
+        let (key, handlers) = lanes.pop_first().unwrap();
         let lane = Lane::new(Some(key), handlers, source, shared.clone());
         Self { queue, barrier, shared, task: tokio::spawn(lane.run()) }
     }
@@ -199,7 +199,7 @@ async fn a_panic_of_the_failure_handler_is_contained_and_counted() {
                 assert_ne!(n.payload(), "1", "planted");
             })
             .on_failure(|failure: Failure| async move {
-                assert_eq!(failure.attempts(), 0, "{failure}")
+                assert_eq!(failure.attempts(), 0, "{failure}");
             }),
     );
     running.put("1").await;

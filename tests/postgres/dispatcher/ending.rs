@@ -3,11 +3,14 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use pgbell::{Dispatcher, DispatcherHandle, Hub, Listener, Notification, RunningDispatcher};
+use pgbell::{
+    Dispatcher, DispatcherHandle, Error, ErrorKind, Hub, Listener, Notification, RunningDispatcher,
+};
+use pgbell_testkit::Signal;
 use tokio::sync::Notify;
 
 use super::{BOTH, Log, Over, start};
-use crate::support::{Server, TEST_TIMEOUT, run, send_numbers, until, until_gone};
+use crate::support::{Server, TEST_TIMEOUT, run, send_numbers, until, until_gone, until_sql};
 
 #[test]
 fn a_drain_handles_everything_that_was_committed_before() {
@@ -88,6 +91,59 @@ fn a_drain_that_takes_too_long_cancels_and_reports_what_is_left() {
             let stopped = started.running.drain(Duration::from_millis(200)).await;
             assert!(start.elapsed() < TEST_TIMEOUT / 4, "{over:?}");
             assert_eq!((stopped.unhandled, stopped.cancelled), (5, 1), "{over:?}");
+            // The server has stopped listening in time.
+            assert!(stopped.error.is_none(), "{over:?}: {stopped:?}");
+        }
+    });
+}
+
+#[test]
+fn a_drain_that_the_server_does_not_answer_is_bounded_and_reports_that() {
+    let server = Server::start();
+    run(async {
+        let log = Log::default();
+        let listener = server.listener(&[]).await;
+        let handle = listener.handle();
+        let running = Dispatcher::new().on("a", log.payloads()).run(listener).await.unwrap();
+        // UNLISTEN waits behind the query.
+        let query = tokio::spawn(async move { handle.simple_query("SELECT pg_sleep(60)").await });
+        let mut connection = server.connection().await;
+        let sql = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep')";
+        until_sql(&mut connection, sql).await;
+        let start = Instant::now();
+        let stopped = running.drain(Duration::from_millis(200)).await;
+        assert!(start.elapsed() < TEST_TIMEOUT / 4);
+        let error = stopped.error.expect("the drain was not complete");
+        assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+        assert_eq!(running.wait().await.unwrap_err().kind(), ErrorKind::Timeout);
+        assert!(query.await.unwrap().is_err());
+    });
+}
+
+/// The drain of a hub waits for an answer of the server, and its lanes wait for that.
+#[test]
+fn a_drain_over_a_hub_whose_server_is_frozen_ends_with_its_timeout_or_with_a_stop() {
+    let server = Server::start();
+    run(async {
+        let log = Log::default();
+        for is_stopped in [false, true] {
+            let hub = Hub::connect(server.url()).await.unwrap();
+            let running = Dispatcher::new().on("a", log.payloads()).run_hub(&hub).await.unwrap();
+            let process_id = hub.handle().process_id().unwrap();
+            server.cluster.signal_backend(process_id, Signal::Stop).unwrap();
+            let start = Instant::now();
+            let stopped = if is_stopped {
+                running.handle().request_drain(TEST_TIMEOUT);
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                running.stop(TEST_TIMEOUT).await
+            } else {
+                running.drain(Duration::from_millis(200)).await
+            };
+            assert!(start.elapsed() < TEST_TIMEOUT / 4);
+            let kind = stopped.error.as_ref().map(Error::kind);
+            assert_eq!(kind, (!is_stopped).then_some(ErrorKind::Timeout), "{stopped:?}");
+            server.cluster.signal_backend(process_id, Signal::Cont).unwrap();
+            hub.close().await;
         }
     });
 }
@@ -163,7 +219,9 @@ fn a_stop_is_bounded_although_a_handler_blocks_its_thread() {
         let gate = Arc::new(Mutex::new(gate));
         let dispatcher = Dispatcher::new().on("a", move |_: Notification| {
             let gate = gate.clone();
-            async move { drop(gate.lock().unwrap().recv()) }
+            async move {
+                let _ = gate.lock().unwrap().recv();
+            }
         });
         let started = start(&server, Over::Hub, dispatcher).await;
         notifier.notify("a", "1").await.unwrap();

@@ -138,7 +138,7 @@ fn a_batch_handler_gets_at_most_its_limit_and_is_called_again_while_more_wait() 
             send_numbers(&mut connection, "stock", 2, 251).await;
             match &started.hub {
                 Some(hub) => {
-                    until("it has arrived", || hub.stats().connection.received == 251).await
+                    until("it has arrived", || hub.stats().connection.received == 251).await;
                 }
                 None => started.until("it waits", |stats| stats.waiting == 251).await,
             }

@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pgbell::{
-    Dispatcher, DispatcherStats, ErrorKind, Hub, Listener, Notification, RunningDispatcher,
+    Dispatcher, DispatcherStats, ErrorKind, Hub, Listener, ListenerHandle, Notification,
+    RunningDispatcher, Stats,
 };
 
 use crate::support::{Server, run, until};
@@ -26,6 +27,7 @@ const BOTH: [Over; 2] = [Over::Listener, Over::Hub];
 struct Started {
     running: RunningDispatcher,
     hub: Option<Hub>,
+    listener: Option<ListenerHandle>,
     process_id: Option<i32>,
 }
 
@@ -36,20 +38,29 @@ async fn start(server: &Server, over: Over, dispatcher: Dispatcher) -> Started {
         Over::Listener => {
             let listener = Listener::builder(server.url()).backoff(min, max);
             let listener = listener.connect().await.unwrap();
-            let process_id = listener.process_id();
+            let (process_id, handle) = (listener.process_id(), listener.handle());
             let running = dispatcher.run(listener).await.unwrap();
-            Started { running, hub: None, process_id }
+            Started { running, hub: None, listener: Some(handle), process_id }
         }
         Over::Hub => {
             let hub = Hub::builder(server.url()).backoff(min, max).connect().await.unwrap();
             let process_id = hub.handle().process_id();
             let running = dispatcher.run_hub(&hub).await.unwrap();
-            Started { running, hub: Some(hub), process_id }
+            Started { running, hub: Some(hub), listener: None, process_id }
         }
     }
 }
 
 impl Started {
+    /// Returns the statistics of the connection.
+    fn connection(&self) -> Stats {
+        match (&self.hub, &self.listener) {
+            (Some(hub), _) => hub.stats().connection,
+            (None, Some(listener)) => listener.stats(),
+            (None, None) => Stats::default(),
+        }
+    }
+
     /// Waits until the statistics are as expected.
     async fn until(&self, what: &str, is_so: impl Fn(&DispatcherStats) -> bool) {
         until(what, || is_so(&self.running.stats())).await;
