@@ -27,6 +27,7 @@
 //! | [`Listener`] | a task reads the socket into a bounded queue | in a service: the socket is always read |
 //! | [`Connection`] | the calling task reads the socket; batches are views of the receive buffer | in one loop that does nothing else, at the speed of the socket; also for queries |
 //! | [`Hub`] | one session, and any number of subscriptions to channels and topics, each with its own queue | to pass notifications on to many, such as WebSocket clients |
+//! | [`Dispatcher`] | calls handlers with the notifications of a [`Listener`] or a [`Hub`] | in a service with a handler for each channel or topic |
 //! | [`Notifier`] | many tasks send over one connection, pipelined | to publish |
 //!
 //! # Guarantees
@@ -102,6 +103,8 @@ mod proto;
 #[cfg(feature = "tokio")]
 mod connection;
 #[cfg(feature = "tokio")]
+mod dispatcher;
+#[cfg(feature = "tokio")]
 pub mod guide;
 #[cfg(feature = "tokio")]
 mod hub;
@@ -123,11 +126,16 @@ pub use config::password_provider::PasswordRequest;
 pub use config::{Config, DeliveryProof};
 #[cfg(feature = "tokio")]
 pub use connection::Connection;
+#[cfg(feature = "tokio")]
+pub use dispatcher::{
+    DispatchLoss, Dispatcher, DispatcherHandle, DispatcherStats, Failure, FailureCause,
+    HandlerOutput, Retry, RunningDispatcher, Stopped,
+};
 pub use error::{Error, ErrorKind};
 #[cfg(feature = "tokio")]
 pub use hub::{Hub, HubBuilder, HubHandle, HubStats, Subscribe, Subscription, SubscriptionStats};
 #[cfg(feature = "tokio")]
-pub use listener::{Listener, ListenerBuilder, ListenerHandle, Stats};
+pub use listener::{ListenScope, Listener, ListenerBuilder, ListenerHandle, Stats};
 pub use notification::{
     Batch, BatchIter, Event, Gap, Lagged, Loss, Notification, NotificationRef, SharedBatch,
 };

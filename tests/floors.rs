@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// The modules from the lowest to the highest. A module may use those on lower floors, and those to its left on its own floor
 /// if the floor is ordered.
-const FLOORS: [Floor; 7] = [
+const FLOORS: [Floor; 8] = [
     Floor { modules: &["wire", "ring"], ordered: false },
     Floor { modules: &["error", "notification", "auth", "config", "route"], ordered: true },
     Floor { modules: &["session", "supervisor"], ordered: true },
@@ -14,6 +14,7 @@ const FLOORS: [Floor; 7] = [
     // The scripted and loopback servers, which use floors up to F3. No floor above uses them.
     Floor { modules: &["testing"], ordered: false },
     Floor { modules: &["queue", "notifier", "listener"], ordered: true },
+    Floor { modules: &["hub", "dispatcher"], ordered: true },
     // Built only for the tests.
     Floor { modules: &["simulator"], ordered: false },
 ];

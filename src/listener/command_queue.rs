@@ -287,6 +287,16 @@ impl CommandQueue {
         self.send_without_room(HandleCall::Command(command, Some(reply)))
     }
 
+    /// Sends UNLISTEN, even if there is no room: the drop of a scope cannot wait. A listener has at most one such command that is unanswered.
+    pub(crate) fn leave(&self, channels: Vec<String>, reply: ReplySender) {
+        let state = self.shared.room.lock();
+        // A listener that drains or is ending leaves all channels.
+        if state.refusal.is_none() {
+            let unlisten = Command::Unlisten(channels);
+            let _ = self.send_without_room(HandleCall::Command(unlisten, Some(reply)));
+        }
+    }
+
     fn send_without_room(&self, call: HandleCall) -> Result<(), Error> {
         self.requests.send(QueuedCall { call, room: None }).map_err(|_| self.shared.closed())?;
         #[cfg(test)]

@@ -116,6 +116,13 @@ impl ListenerHandle {
         self.command(Command::Unlisten(channels)).await.map(drop)
     }
 
+    /// Stops listening to these channels, without waiting for room. Returns the answer, which is dropped if the listener has ended.
+    pub(super) fn leave(&self, channels: &[Arc<str>]) -> oneshot::Receiver<Result<Reply, Error>> {
+        let (reply, answer) = oneshot::channel();
+        self.queue.leave(channels.iter().map(|channel| channel.to_string()).collect(), reply);
+        answer
+    }
+
     /// Stops listening to every channel.
     ///
     /// # Errors

@@ -13,6 +13,7 @@ mod links;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod running;
+mod scope;
 pub(crate) mod shared;
 mod stats;
 pub(crate) mod task;
@@ -27,6 +28,8 @@ use std::time::{Duration, SystemTime};
 pub use self::builder::ListenerBuilder;
 pub use self::handle::ListenerHandle;
 pub(crate) use self::running::RunningTask;
+use self::scope::Leaving;
+pub use self::scope::ListenScope;
 pub use self::stats::Stats;
 use crate::config::Config;
 use crate::error::Error;
@@ -61,6 +64,8 @@ use futures_core::{FusedStream, Stream};
 pub struct Listener {
     receiver: Receiver<RingSource>,
     running: RunningTask,
+    /// The unanswered UNLISTEN of a scope that was dropped.
+    leaving: Option<Leaving>,
 }
 
 impl Listener {
@@ -95,7 +100,7 @@ impl Listener {
             CurrentRun::in_buffers(shared.pins.clone()),
             shared.end.clone(),
         );
-        Self { receiver, running }
+        Self { receiver, running, leaving: None }
     }
 
     // ---- receiving ----
@@ -191,6 +196,41 @@ impl Listener {
         channels: impl IntoIterator<Item = impl AsRef<str>>,
     ) -> Result<Listening, Error> {
         self.running.handle.listen_all(channels).await
+    }
+
+    /// Listens to channels until the returned scope is left, and receives through it.
+    ///
+    /// The scope is left by [`leave`](ListenScope::leave), which waits for the server, or by its drop: after a `break` or `?`, or when the
+    /// future that owns it is cancelled. Then the listener stops listening to the channels of the scope. It still listens to those that it
+    /// listened to before.
+    ///
+    /// If a scope was dropped before, this first waits for the answer to its UNLISTEN.
+    ///
+    /// ```no_run
+    /// # async fn example(mut listener: pgbell::Listener) -> Result<(), pgbell::Error> {
+    /// let mut scope = listener.scope(["orders", "cancellations"]).await?;
+    /// while let Some(n) = scope.recv().await?.into_notification() {
+    ///     println!("{} from {}: {}", n.channel(), n.process_id(), n.payload());
+    ///     if n.channel() == "cancellations" {
+    ///         break;
+    ///     }
+    /// }
+    /// scope.leave().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// See [`listen_all`](Self::listen_all). A list without channels is [`ErrorKind::Misuse`](crate::ErrorKind::Misuse).
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the listener does not stay on the channels: if LISTEN was sent, UNLISTEN follows in the background.
+    pub async fn scope(
+        &mut self,
+        channels: impl IntoIterator<Item = impl AsRef<str>>,
+    ) -> Result<ListenScope<'_>, Error> {
+        let channels = scope::checked(channels)?;
+        ListenScope::enter(self, channels).await
     }
 
     /// See [`ListenerHandle::unlisten`].

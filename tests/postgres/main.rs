@@ -10,6 +10,7 @@ mod binding;
 mod busy;
 mod chaos;
 mod connect;
+mod dispatcher;
 mod ending;
 mod failover;
 #[cfg(any(feature = "tls-ring", feature = "tls-aws-lc-rs"))]
@@ -40,6 +41,7 @@ mod receiving;
 mod recipes;
 #[cfg(feature = "tls-ring")]
 mod relay;
+mod scope;
 mod sql;
 mod subscribe;
 mod support;

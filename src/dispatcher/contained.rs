@@ -1,0 +1,179 @@
+//! [`ContainedRun`]: one run of a handler, whose panics do not leave it.
+
+use std::any::Any;
+use std::fmt;
+use std::future::Future;
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use super::handler::{BoxError, RunFuture};
+
+/// How a run has ended.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    Done,
+    Failed(BoxError),
+    /// The message of the panic.
+    Panicked(String),
+}
+
+/// A run of a handler. A panic while the future is created, polled or dropped is its outcome.
+pub(super) struct ContainedRun {
+    /// `None` after the end.
+    future: Option<RunFuture>,
+    /// The message of a panic while the future was created.
+    panic: Option<String>,
+}
+
+impl ContainedRun {
+    /// Calls a handler, which creates the future.
+    pub(super) fn new(call: impl FnOnce() -> RunFuture) -> Self {
+        match contain(call) {
+            Ok(future) => Self { future: Some(future), panic: None },
+            Err(message) => Self { future: None, panic: Some(message) },
+        }
+    }
+
+    /// Drops the future. Returns the message of a panic.
+    pub(super) fn cancel(&mut self) -> Option<String> {
+        let future = self.future.take()?;
+        contain(|| drop(future)).err()
+    }
+}
+
+impl Future for ContainedRun {
+    type Output = Outcome;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
+        let run = self.get_mut();
+        let Some(future) = &mut run.future else {
+            let message = run.panic.take().unwrap_or_default();
+            return Poll::Ready(Outcome::Panicked(message));
+        };
+        let polled = contain(|| future.as_mut().poll(cx));
+        if matches!(polled, Ok(Poll::Pending)) {
+            return Poll::Pending;
+        }
+        let dropped = run.cancel();
+        Poll::Ready(match (polled, dropped) {
+            (Err(message), _) | (_, Some(message)) => Outcome::Panicked(message),
+            (Ok(Poll::Ready(Err(error))), None) => Outcome::Failed(error),
+            (Ok(_), None) => Outcome::Done,
+        })
+    }
+}
+
+/// A run that is dropped with its task, when the runtime ends, is contained too.
+impl Drop for ContainedRun {
+    fn drop(&mut self) {
+        self.cancel();
+    }
+}
+
+impl fmt::Debug for ContainedRun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ContainedRun").field("has_ended", &self.future.is_none()).finish()
+    }
+}
+
+/// Calls a function of the user. Returns the message of a panic.
+pub(super) fn contain<T>(call: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(call)).map_err(message)
+}
+
+/// Returns the text of a panic. The drop of its payload is code of the user, and may panic too.
+#[cold]
+fn message(payload: Box<dyn Any + Send>) -> String {
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| payload.downcast_ref::<&str>().copied());
+    let text = text.unwrap_or("the panic has no message").to_owned();
+    if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        mem::forget(second);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::panic_any;
+
+    use super::*;
+
+    struct PanicsInDrop(&'static str);
+
+    impl Drop for PanicsInDrop {
+        fn drop(&mut self) {
+            if !std::thread::panicking() {
+                panic!("{}", self.0);
+            }
+        }
+    }
+
+    fn end(run: &mut ContainedRun) -> Option<Outcome> {
+        match Pin::new(run).poll(&mut Context::from_waker(std::task::Waker::noop())) {
+            Poll::Ready(outcome) => Some(outcome),
+            Poll::Pending => None,
+        }
+    }
+
+    fn message_of(mut run: ContainedRun) -> String {
+        match end(&mut run) {
+            Some(Outcome::Panicked(message)) => message,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_panic_is_contained_where_the_future_is_created_polled_or_dropped() {
+        assert_eq!(message_of(ContainedRun::new(|| panic!("at creation"))), "at creation");
+        let polled = ContainedRun::new(|| Box::pin(async { panic!("number {}", 7) }));
+        assert_eq!(message_of(polled), "number 7");
+        let dropped = ContainedRun::new(|| {
+            let value = PanicsInDrop("in drop");
+            Box::pin(std::future::poll_fn(move |_| {
+                let _ = &value;
+                Poll::Ready(Ok(()))
+            }))
+        });
+        assert_eq!(message_of(dropped), "in drop");
+    }
+
+    #[test]
+    fn a_panic_in_the_drop_of_a_cancelled_run_is_contained() {
+        let run = || {
+            ContainedRun::new(|| {
+                let value = PanicsInDrop("cancelled");
+                Box::pin(async move {
+                    let _value = value;
+                    std::future::pending().await
+                })
+            })
+        };
+        let mut cancelled = run();
+        assert!(end(&mut cancelled).is_none());
+        assert_eq!(cancelled.cancel().as_deref(), Some("cancelled"));
+        let mut dropped = run();
+        assert!(end(&mut dropped).is_none());
+        drop(dropped);
+    }
+
+    #[test]
+    fn a_panic_without_a_text_and_one_whose_payload_panics_are_contained() {
+        let text = message_of(ContainedRun::new(|| panic_any(5)));
+        assert_eq!(text, "the panic has no message");
+        let text = message_of(ContainedRun::new(|| panic_any(PanicsInDrop("payload"))));
+        assert_eq!(text, "the panic has no message");
+    }
+
+    #[test]
+    fn an_error_and_a_success_are_the_outcome() {
+        let mut failed = ContainedRun::new(|| Box::pin(async { Err("no".into()) }));
+        assert!(
+            matches!(end(&mut failed), Some(Outcome::Failed(error)) if error.to_string() == "no")
+        );
+        let mut done = ContainedRun::new(|| Box::pin(async { Ok(()) }));
+        assert!(matches!(end(&mut done), Some(Outcome::Done)));
+    }
+}

@@ -1,0 +1,136 @@
+//! [`Control`]: the task that waits for the end of a dispatcher, and bounds the time of a stop.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinHandle, JoinSet};
+use tokio::time::Instant;
+
+use super::phase::{Demand, Phase};
+use super::shared::DispatcherShared;
+use super::stopped::Stopped;
+use super::until::until;
+use crate::error::{Error, ErrorKind};
+use crate::hub::HubHandle;
+use crate::listener::ListenerHandle;
+use crate::proto::supervisor::State;
+
+/// The time in which a cancelled handler must reach its next await.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Where the notifications of a dispatcher come from.
+#[derive(Debug)]
+pub(super) enum Origin {
+    Listener(ListenerHandle, JoinHandle<Option<Error>>),
+    Hub(HubHandle),
+}
+
+/// What ends a dispatcher.
+#[derive(Debug)]
+pub(super) struct Control {
+    pub(super) shared: Arc<DispatcherShared>,
+    pub(super) lanes: JoinSet<Option<Error>>,
+    pub(super) origin: Origin,
+    pub(super) stopped: watch::Sender<Option<Stopped>>,
+}
+
+impl Control {
+    /// Waits for the end of all tasks, cancels handlers at the deadline, and reports the end.
+    pub(super) async fn run(mut self) {
+        let mut error = None;
+        let mut draining = None;
+        let shared = self.shared.clone();
+        let mut demands = shared.demands();
+        loop {
+            let Demand { phase, deadline } = *demands.borrow_and_update();
+            if phase == Phase::Draining && draining.is_none() {
+                draining = Some(tokio::spawn(drain(&self.origin, deadline, shared.clone())));
+            }
+            if phase == Phase::Cancelled {
+                break;
+            }
+            let changed = until(at(deadline), demands.changed());
+            if until(changed, join(&mut self.lanes, &mut error, &shared)).await.is_some() {
+                break;
+            }
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                let is_drained = draining.as_ref().is_none_or(JoinHandle::is_finished);
+                if phase == Phase::Draining && !is_drained {
+                    let message = "the drain has not ended in time";
+                    error = error.or_else(|| Some(Error::new(ErrorKind::Timeout, message)));
+                }
+                shared.advance(Phase::Cancelled, None);
+            }
+        }
+        let rest = join(&mut self.lanes, &mut error, &shared);
+        let _ = tokio::time::timeout(CANCEL_TIMEOUT, rest).await;
+        let blocked = self.lanes.len() as u64;
+        self.lanes.abort_all();
+        if let Origin::Listener(_, reader) = self.origin {
+            let cause = reader.await.unwrap_or_else(|failed| Some(panicked(failed)));
+            error = error.or(cause);
+        }
+        if let Some(draining) = draining {
+            error = error.or(draining.await.ok().flatten());
+        }
+        let (unhandled, cancelled) = (shared.counters.unhandled(), shared.counters.cancelled.get());
+        let _ = self.stopped.send(Some(Stopped { unhandled, cancelled, blocked, error }));
+    }
+}
+
+/// Waits for the end of all lanes, and keeps the first error.
+async fn join(
+    lanes: &mut JoinSet<Option<Error>>,
+    error: &mut Option<Error>,
+    shared: &DispatcherShared,
+) {
+    while let Some(ended) = lanes.join_next().await {
+        let cause = ended.unwrap_or_else(|failed| {
+            // Without the lane, the others cannot end by themselves.
+            shared.advance(Phase::Stopping, None);
+            Some(panicked(failed))
+        });
+        *error = error.take().or(cause);
+    }
+}
+
+/// Stops listening. Over a hub, the other subscriptions stay.
+fn drain(
+    origin: &Origin,
+    deadline: Option<Instant>,
+    shared: Arc<DispatcherShared>,
+) -> impl Future<Output = Option<Error>> + Send + use<> {
+    let (listener, hub) = match origin {
+        Origin::Listener(listener, _) => (Some(listener.clone()), None),
+        Origin::Hub(hub) => (None, Some(hub.clone())),
+    };
+    async move {
+        if let Some(listener) = listener {
+            let timeout =
+                deadline.map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now()));
+            let drained = listener.drain(timeout).await;
+            return drained.err().filter(|error| error.kind() != ErrorKind::Closed);
+        }
+        if let Some(hub) = hub.filter(|hub| hub.state() == State::Connected) {
+            // What was committed before arrives before the answer of any query.
+            let _ = until(shared.reached(Phase::Stopping), hub.notification_queue_usage()).await;
+        }
+        shared.advance(Phase::Fenced, None);
+        None
+    }
+}
+
+/// Waits for a deadline.
+async fn at(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Returns the error of a task that has panicked, or was cancelled with its runtime.
+#[cold]
+fn panicked(failed: JoinError) -> Error {
+    Error::other(failed)
+}

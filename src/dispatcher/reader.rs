@@ -1,0 +1,98 @@
+//! [`Reader`]: receives from a listener, and puts what it receives into the queues of the lanes.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures_core::Stream;
+use tokio::sync::mpsc;
+
+use super::barrier::Barrier;
+use super::phase::Phase;
+use super::router::{Router, Targets};
+use super::shared::DispatcherShared;
+use super::source::Item;
+use super::until::until;
+use crate::error::Error;
+use crate::listener::{Listener, Stats};
+use crate::notification::{Loss, Notification};
+
+/// The task that receives from a listener.
+///
+/// ```text
+/// listener ─▶ reader ─▶ queue of a lane ─▶ handlers of a channel, one after the other
+///                    ─▶ queue of a lane ─▶ handlers of a topic
+///                    ─▶ queue of losses ─▶ loss handler, while all other queues are empty and no other handler runs
+/// ```
+#[derive(Debug)]
+pub(super) struct Reader {
+    pub(super) listener: Listener,
+    pub(super) router: Router,
+    pub(super) losses: mpsc::Sender<Item>,
+    pub(super) barrier: Arc<Barrier>,
+    pub(super) shared: Arc<DispatcherShared>,
+}
+
+impl Reader {
+    /// Receives until the listener ends or the dispatcher stops. Returns the cause of the end.
+    pub(super) async fn run(mut self) -> Option<Error> {
+        let shared = self.shared.clone();
+        if let Some(cause) = until(shared.reached(Phase::Stopping), self.read()).await {
+            return cause;
+        }
+        let Self { listener, .. } = self;
+        // What was sent before the end of the session is counted too.
+        listener.handle().close().await;
+        let Stats { received, delivered, dropped, .. } = listener.stats();
+        shared.counters.unread.add(received.saturating_sub(delivered).saturating_sub(dropped));
+        listener.close().await;
+        None
+    }
+
+    /// Receives until the listener ends. Dropped, it leaves out at most the item in hand, which is counted as received.
+    async fn read(&mut self) -> Option<Error> {
+        loop {
+            let event = poll_fn(|cx| Pin::new(&mut self.listener).poll_next(cx)).await;
+            match event {
+                Some(Ok(event)) => match event.into() {
+                    Item::Notification(notification) => self.put(notification).await,
+                    Item::Loss(loss) => self.put_loss(loss).await,
+                },
+                Some(Err(cause)) => return Some(cause),
+                None => return None,
+            }
+        }
+    }
+
+    /// Puts a notification into the queues of its lanes, and waits for room.
+    async fn put(&self, notification: Notification) {
+        let counters = &self.shared.counters;
+        let Targets { whole, topic, has_panicked } = self.router.targets(notification);
+        if has_panicked {
+            counters.panics.add(1);
+        }
+        if whole.is_none() && topic.is_none() {
+            counters.unclaimed.add(1);
+        }
+        counters.received.add(u64::from(whole.is_some()) + u64::from(topic.is_some()));
+        for (queue, notification) in whole.into_iter().chain(topic) {
+            self.send(queue, Item::Notification(notification)).await;
+        }
+    }
+
+    /// Waits until everything before the loss is handled, and then until the loss is.
+    async fn put_loss(&self, loss: Loss) {
+        self.shared.counters.losses.add(1);
+        self.barrier.passed().await;
+        self.send(&self.losses, Item::Loss(loss)).await;
+        self.barrier.passed().await;
+    }
+
+    async fn send(&self, queue: &mpsc::Sender<Item>, item: Item) {
+        self.barrier.add();
+        if queue.send(item).await.is_err() {
+            // A lane ends before its reader only when the dispatcher stops.
+            self.barrier.remove(1);
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! [`Stopped`]: the report of the end of a dispatcher.
+
+use crate::error::Error;
+
+/// How a dispatcher has ended.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct Stopped {
+    /// Notifications that were received and that not all handlers of their channel or topic have handled: those in queues, and those of
+    /// cancelled runs. Zero after a drain that was complete. Over a [`Hub`](crate::Hub), the queue of a lane whose run is
+    /// [`blocked`](Self::blocked) is not counted.
+    pub unhandled: u64,
+    /// Handler runs that were cancelled: their futures were dropped.
+    pub cancelled: u64,
+    /// Lanes whose handler did not reach its next await within a second after it was cancelled. Its run ends when it does, or with the
+    /// process.
+    pub blocked: u64,
+    /// The error that the listener or the hub has ended with, or that of its drain. `None` if it was closed or the dispatcher was stopped.
+    pub error: Option<Error>,
+}
