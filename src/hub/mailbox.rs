@@ -486,3 +486,36 @@ impl Source for MailboxSource {
         delivered.store(delivered.load(Ordering::Relaxed).wrapping_add(count), Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+impl Mailbox {
+    /// Returns what is wrong with the content: the limits hold, and the counts are those of the entries.
+    pub(super) fn wrong(&self) -> Option<&'static str> {
+        let content = self.lock();
+        let (mut count, mut bytes, mut gaps, mut losses) = (0, 0, 0, 0);
+        for entry in &content.entries {
+            match &entry.kind {
+                Kind::Run(run) => {
+                    count += run.count as u64;
+                    bytes += run.frames.len() as u64;
+                }
+                Kind::Lost(..) => losses += 1,
+                Kind::Gap(_) => gaps += 1,
+            }
+        }
+        let wrong = if content.unread > self.limits.capacity || content.unread_bytes > self.limits.bytes {
+            "has more unread than its limits"
+        } else if (count, bytes) != (content.unread, content.unread_bytes) && !content.is_closed {
+            "has other entries than it counts"
+        } else if gaps > GAPS_MAX {
+            "has too many gaps"
+        } else if losses > 2 * usize::try_from(content.unread).unwrap() + 2 * GAPS_MAX + 70 {
+            "has too many losses"
+        } else if content.visible > content.entries.len() {
+            "shows more entries than it has"
+        } else {
+            return None;
+        };
+        Some(wrong)
+    }
+}

@@ -451,3 +451,11 @@ pub(super) enum Subscribed {
     /// The subscription waits, with this number.
     Waits(u64),
 }
+
+#[cfg(test)]
+impl Routes {
+    /// Returns the routes of each subscription that waits.
+    pub(super) fn waiting_routes(&self) -> impl Iterator<Item = &[Route]> {
+        self.waiting.values().map(|waiting| &*waiting.routes)
+    }
+}

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 
+use crate::hub::tests::probe::HubSinkParts;
 use crate::listener::shared::ListenerShared;
 use crate::notification::{Gap, ReceiveInfo};
 use crate::proto::supervisor::{Overflow, PlacedGap, Scope, Sink, State, StreamPosition};
@@ -40,6 +41,8 @@ pub(super) struct RecordedGap {
 /// A sink that records what is put into the queue.
 pub(super) struct RecordingSink {
     pub(super) ring: RingSink,
+    /// The sink of a hub. It is then the real one, and the ring gets a copy of everything.
+    pub(super) hub: Option<Box<dyn HubSinkParts>>,
     shared: Arc<ListenerShared>,
     /// The connection whose input is being handled.
     pub(super) connection: usize,
@@ -68,6 +71,7 @@ impl RecordingSink {
     pub(super) fn new(ring: RingSink, shared: Arc<ListenerShared>, overflow: Overflow) -> Self {
         Self {
             ring,
+            hub: None,
             shared,
             connection: usize::MAX,
             taken: Vec::new(),
@@ -90,7 +94,10 @@ impl RecordingSink {
 
 impl Sink for RecordingSink {
     fn fits(&self, frames: &[u8], run: Run, surplus: bool) -> Run {
-        self.ring.fits(frames, run, surplus)
+        match &self.hub {
+            Some(hub) => hub.fits(frames, run, surplus),
+            None => self.ring.fits(frames, run, surplus),
+        }
     }
 
     fn notifications(&mut self, input: &mut BytesMut, run: Run, info: ReceiveInfo, surplus: bool) {
@@ -108,12 +115,22 @@ impl Sink for RecordingSink {
         let drops = self.ring.fits(input, run, surplus).count < run.count;
         self.drops_too_early |=
             drops && !surplus && has_budget && !self.ring.outlet.producer.is_abandoned();
-        self.ring.notifications(input, run, info, surplus);
+        match &mut self.hub {
+            Some(hub) => {
+                let mut copy = BytesMut::from(&input[..run.bytes]);
+                hub.notifications(input, run, info, surplus);
+                self.ring.notifications(&mut copy, run, info, surplus);
+            }
+            None => self.ring.notifications(input, run, info, surplus),
+        }
     }
 
     fn publish(&mut self) {
         if !self.is_held {
             self.shown = (self.taken.len(), self.gaps.len());
+        }
+        if let Some(hub) = &mut self.hub {
+            hub.publish();
         }
         self.ring.publish();
     }
@@ -127,6 +144,9 @@ impl Sink for RecordingSink {
         self.holds += 1;
         let position = self.ring.hold(scope);
         assert_eq!(position.0, self.taken.len() as u64, "the position is another");
+        if let Some(hub) = &mut self.hub {
+            assert_eq!(hub.hold(scope), position, "the position of the hub is another");
+        }
         position
     }
 
@@ -138,10 +158,16 @@ impl Sink for RecordingSink {
         }
         self.is_held = false;
         self.shown = (self.taken.len(), self.gaps.len());
+        if let Some(hub) = &mut self.hub {
+            hub.release(gaps.clone());
+        }
         self.ring.release(gaps);
     }
 
     fn is_empty(&self) -> bool {
+        if let Some(hub) = &self.hub {
+            return hub.is_empty();
+        }
         let is_empty = self.ring.is_empty();
         if is_empty {
             self.stalled.set(Duration::ZERO);
@@ -194,24 +220,34 @@ impl Sink for SharedSink {
     }
 }
 
+impl RecordingSink {
+    /// Returns the receive buffers that are in use.
+    fn buffers(&mut self) -> &mut dyn ReceiveBuffers {
+        match &mut self.hub {
+            Some(hub) => &mut **hub,
+            None => &mut self.ring,
+        }
+    }
+}
+
 impl ReceiveBuffers for SharedSink {
     fn first_buffer(&mut self) -> BytesMut {
-        self.get_mut().ring.first_buffer()
+        self.get_mut().buffers().first_buffer()
     }
 
     fn prepare(&mut self, input: &mut BytesMut) {
-        self.get_mut().ring.prepare(input);
+        self.get_mut().buffers().prepare(input);
     }
 
     fn handle_read(&mut self, bytes: usize) {
-        self.get_mut().ring.handle_read(bytes);
+        self.get_mut().buffers().handle_read(bytes);
     }
 
     fn make_room(&mut self, input: &mut BytesMut, bytes: usize) {
-        self.get_mut().ring.make_room(input, bytes);
+        self.get_mut().buffers().make_room(input, bytes);
     }
 
     fn poll_room(&mut self, cx: &mut Context<'_>, input: &mut BytesMut) -> Poll<()> {
-        self.get_mut().ring.poll_room(cx, input)
+        self.get_mut().buffers().poll_room(cx, input)
     }
 }

@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 
 use super::clock::SimulatorEvent;
-use super::server::{Commit, SimulatedServer, Status, payload};
+use super::server::{Commit, SimulatedServer, Status};
 use super::{Simulation, log_line};
 use crate::proto::wire::{DbError, Severity};
 
@@ -70,7 +70,8 @@ impl Simulation {
             let is_forbidden = channel.is_off;
             let may_be_missed =
                 self.delivering.is_some_and(|index| self.connections[index].has_lost_channels);
-            let text = payload(server, self.servers[server].log.len());
+            let text = self.payload(server, self.servers[server].log.len());
+            let is_expected = is_expected || self.hub_expects(id);
             log_line!(
                 self,
                 "commit {} of server {server} on {:?}{}{}",
@@ -195,7 +196,8 @@ impl Simulation {
         let commit = Commit {
             channel,
             at: self.clock.now(),
-            is_expected: self.channels.0[channel].is_confirmed && !self.is_closing,
+            is_expected: self.channels.0[channel].is_confirmed && !self.is_closing
+                || self.hub_expects(channel),
             is_forbidden: true,
             // A command that is sent before the error arrives takes it as its answer. That ends the session, and the gap may
             // come after later notifications.

@@ -1,0 +1,162 @@
+//! The checks of a hub while it runs and at the end.
+
+use super::super::subscriptions::ChannelId;
+use super::super::recording_sink::SharedSink;
+use super::super::user::Request;
+use super::super::{Simulation, log_line};
+use super::subscriber::SubscriberStage;
+use crate::error::ErrorKind;
+use crate::proto::supervisor::Supervisor;
+
+impl Simulation {
+    /// Returns whether a subscription must receive a notification of this channel that is committed now, or a report of its loss.
+    pub(in super::super) fn hub_expects(&self, channel: ChannelId) -> bool {
+        let Some(hub) = self.hub.as_ref().filter(|_| !self.is_closing && self.done.is_none()) else {
+            return false;
+        };
+        let refused = hub.refused.get(&channel);
+        hub.subscribers.values().any(|subscriber| {
+            let was_told = |&gap: &usize| subscriber.joined.is_some_and(|joined| gap >= joined);
+            subscriber.is_receiving()
+                && subscriber.wish.channels.contains(&channel)
+                && !refused.is_some_and(was_told)
+        })
+    }
+
+    /// Adds what was put into the stream since the last call to the models of all subscriptions.
+    pub(super) fn follow_stream(&mut self) {
+        let Some(hub) = &self.hub else { return };
+        let sink = self.sink.get();
+        let (taken, gaps) = (sink.taken.len(), sink.gaps.len());
+        let is_shown = !sink.is_held;
+        let mut news = Vec::new();
+        for position in hub.seen.0..taken {
+            let one = sink.taken[position];
+            let server = self.connections[one.connection].server;
+            let Some(number) = super::super::server::SimulatedServer::number(one.process_id) else { continue };
+            let channel = self.servers[server].log[number].channel;
+            news.push((position, (channel, one.process_id, one.epoch), self.payload(server, number)));
+        }
+        let lost: Vec<(usize, u32)> = sink.gaps[hub.seen.1..gaps]
+            .iter()
+            .map(|gap| (usize::try_from(gap.position).unwrap(), gap.gap.sessions()))
+            .collect();
+        drop(sink);
+        let Some(hub) = &mut self.hub else { return };
+        hub.seen = (taken, gaps);
+        if news.is_empty() && lost.is_empty() && !is_shown {
+            return;
+        }
+        for subscriber in hub.subscribers.values_mut() {
+            if subscriber.joined.is_none() {
+                continue;
+            }
+            for (position, id, payload) in &news {
+                if let Some(payload) = subscriber.wish.receives(id.0, id.1, payload) {
+                    subscriber.model.notified(*position, *id, payload);
+                }
+            }
+            for &(position, sessions) in &lost {
+                subscriber.model.lost(position, sessions, true);
+            }
+            if is_shown {
+                subscriber.model.show();
+            }
+        }
+    }
+
+    /// Checks after an event that nothing of the hub sleeps that has something to do, and the inner state.
+    pub(super) fn check_hub(&mut self) {
+        let Some(hub) = &mut self.hub else { return };
+        let shown = self.sink.get().shown.0;
+        let mut wrong = None;
+        for (number, subscriber) in &hub.subscribers {
+            if subscriber.is_asleep && subscriber.is_receiving() && subscriber.model.has_visible(shown) {
+                let next = subscriber.model.expected.front();
+                wrong = Some(format!("subscriber {number} sleeps and was not woken, and next is {next:?}"));
+            }
+        }
+        let is_command = |request: &Request| matches!(request, Request::Listen(_) | Request::Unlisten(_));
+        let has_call = self.calls.open.values().any(|call| is_command(&call.request));
+        let is_asleep = hub.keeper.is_some() && !hub.is_keeper_scheduled && !has_call;
+        if is_asleep && hub.probe.has_changes() {
+            wrong = Some("the keeper sleeps and was not woken, and there are changes".to_owned());
+        }
+        let wrong = wrong.or_else(|| hub.probe.wrong());
+        wrong.into_iter().for_each(|wrong| self.fail(wrong));
+    }
+
+    /// Checks at a quiet moment that everything was received, and that the session listens to the channels of the subscriptions
+    /// and to no others.
+    pub(in super::super) fn check_hub_at_the_end(&mut self, supervisor: Option<&Supervisor<SharedSink>>) {
+        let Some(hub) = self.hub.as_ref().filter(|_| !self.is_closing && self.done.is_none()) else {
+            return;
+        };
+        let waiting = hub.probe.waiting();
+        if waiting > 0 {
+            return self.fail(format!("nothing is broken, and {waiting} subscriptions wait"));
+        }
+        for number in hub.subscribers.keys().copied().collect::<Vec<_>>() {
+            self.poll_subscriber(number);
+        }
+        let Some((hub, supervisor)) = self.hub.as_ref().zip(supervisor) else { return };
+        let left = hub.subscribers.iter().find(|(_, subscriber)| {
+            !subscriber.is_receiving() || !subscriber.model.expected.is_empty()
+        });
+        if let Some((number, subscriber)) = left {
+            let (joined, expected) = (subscriber.joined, &subscriber.model.expected);
+            let wrong = format!("nothing is broken, and subscriber {number} ({joined:?}) must receive {expected:?}");
+            return self.fail(wrong);
+        }
+        for (number, subscriber) in &hub.subscribers {
+            let SubscriberStage::Receiving(subscription) = &subscriber.stage else { continue };
+            let (stats, model) = (subscription.stats(), &subscriber.model);
+            let counted = (stats.received, stats.delivered + stats.lagged, stats.queued);
+            if counted != (model.matched, model.next, 0) || stats.lagged != stats.dropped {
+                return self.fail(format!("the statistics of subscriber {number} are wrong: {stats:?}"));
+            }
+        }
+        let stats = hub.handle.stats();
+        if stats.subscriptions != hub.subscribers.len() as u64 {
+            return self.fail(format!("the statistics of the hub are wrong: {stats:?}"));
+        }
+        let wanted: Vec<&str> = supervisor.channels().map(|(name, _)| name).collect();
+        let views = hub.probe.channels();
+        let is_settled = views.values().all(|view| view.is_active && view.subscriptions > 0);
+        if !is_settled || !views.keys().map(String::as_str).eq(wanted.iter().copied()) {
+            let wrong = format!("the session listens to {wanted:?}, and the hub has {views:?}");
+            return self.fail(wrong);
+        }
+        log_line!(self, "the hub is in order: {} subscribers", hub.subscribers.len());
+    }
+
+    /// Lets every subscriber receive the rest and the end. Afterwards there are none, and a subscribe is refused.
+    pub(super) fn end_subscribers(&mut self) {
+        self.follow_stream();
+        let Some(hub) = &self.hub else { return };
+        for number in hub.subscribers.keys().copied().collect::<Vec<_>>() {
+            for _ in 0..1_000 {
+                let Some(hub) = self.hub.as_ref().filter(|_| self.failure.is_none()) else { return };
+                match hub.subscribers.get(&number) {
+                    None => break,
+                    Some(subscriber) if subscriber.is_asleep && !subscriber.waker.is_woken() => break,
+                    Some(_) => self.poll_subscriber(number),
+                }
+            }
+        }
+        let Some(hub) = &self.hub else { return };
+        if let Some(number) = hub.subscribers.keys().next() {
+            return self.fail(format!("the hub has ended, and subscriber {number} has not"));
+        }
+        let name = self.channels.0[0].name.clone();
+        let refused = super::super::call_future::CallFuture::new({
+            let subscribe = hub.handle.subscribe(name);
+            async move { super::super::call_future::CallEnd::of(subscribe.await) }
+        })
+        .poll();
+        let closed = super::super::call_future::CallEnd::Failed(ErrorKind::Closed);
+        if refused != Some(closed) {
+            self.fail(format!("the hub has ended, and a subscribe returns {refused:?}"));
+        }
+    }
+}
