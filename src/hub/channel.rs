@@ -110,18 +110,18 @@ impl HubChannel {
         }
     }
 
-    /// Removes a mailbox.
-    pub(super) fn leave(&mut self, topic: Option<&Arc<str>>, mailbox: &Arc<Mailbox>) {
+    /// Removes a mailbox. Returns whether it was a member.
+    pub(super) fn leave(&mut self, topic: Option<&Arc<str>>, mailbox: &Arc<Mailbox>) -> bool {
         let Some(topic) = topic else { return self.plain.remove(mailbox) };
-        if let Some(members) = self.topics.get_mut(topic) {
-            members.remove(mailbox);
-            if members.is_empty() {
-                self.topics.remove(topic);
-            }
+        let Some(members) = self.topics.get_mut(topic) else { return false };
+        let was_member = members.remove(mailbox);
+        if members.is_empty() {
+            self.topics.remove(topic);
         }
         if self.topics.is_empty() {
             self.topics.shrink_to_fit();
         }
+        was_member
     }
 
     /// Returns all mailboxes. A subscription to several topics would be returned for each.

@@ -155,6 +155,11 @@ impl Mailbox {
         Self { limits, filter, has_several_routes, content, delivered }
     }
 
+    /// Returns whether the oldest notifications are dropped, and not the newest.
+    pub(super) fn drops_oldest(&self) -> bool {
+        self.limits.drop_oldest
+    }
+
     fn lock(&self) -> MutexGuard<'_, Content> {
         self.content.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -210,6 +215,11 @@ impl Mailbox {
     /// after [`release`](Self::release).
     pub(super) fn mark(&self, position: u64, gap: &Arc<Gap>) {
         self.lock().mark(position, gap);
+    }
+
+    /// Puts a gap behind everything. See [`mark`](Self::mark).
+    pub(super) fn mark_here(&self, gap: &Arc<Gap>) {
+        self.lock().mark_here(gap);
     }
 
     /// Shows everything. Returns the waker of a consumer that sleeps.
@@ -362,10 +372,25 @@ impl Content {
         }
     }
 
+    /// Puts a gap behind everything.
+    fn mark_here(&mut self, gap: &Arc<Gap>) {
+        // What follows has the same position or a later one, and so has a gap that is put there later.
+        let position = self.entries.back().map_or(0, |last| last.at);
+        self.insert_gap(self.entries.len(), position, gap);
+    }
+
     fn mark(&mut self, position: u64, gap: &Arc<Gap>) {
-        self.gaps += 1;
         let held = self.entries.iter().skip(self.visible);
-        let at = self.visible + held.take_while(|entry| entry.at < position).count();
+        let is_before = |entry: &&Entry| {
+            entry.at < position || entry.at == position && matches!(entry.kind, Kind::Gap(_))
+        };
+        let at = self.visible + held.take_while(is_before).count();
+        self.insert_gap(at, position, gap);
+    }
+
+    /// Inserts a gap, or merges it into the one before it.
+    fn insert_gap(&mut self, at: usize, position: u64, gap: &Arc<Gap>) {
+        self.gaps += 1;
         let before = self.entries.iter_mut().take(at);
         let mut unread = before.rev().filter_map(|entry| match &mut entry.kind {
             Kind::Gap(unread) => Some(unread),

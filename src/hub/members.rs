@@ -44,7 +44,8 @@ impl Members {
                 list.push(member);
                 if list.len() == INDEXED {
                     index = list.iter().enumerate().map(|(at, one)| (address(one), at)).collect();
-                } else if let (true, Some(last)) = (list.len() > INDEXED, list.last()) {
+                } else if let (false, Some(last)) = (index.is_empty(), list.last()) {
+                    // There may be fewer than that again.
                     index.insert(address(last), list.len() - 1);
                 }
                 Self::Many { list, index }
@@ -52,17 +53,17 @@ impl Members {
         };
     }
 
-    /// Removes a mailbox.
-    pub(super) fn remove(&mut self, member: &Arc<Mailbox>) {
+    /// Removes a mailbox. Returns whether it was a member.
+    pub(super) fn remove(&mut self, member: &Arc<Mailbox>) -> bool {
         match self {
             Self::One(one) if Arc::ptr_eq(one, member) => *self = Self::None,
-            Self::None | Self::One(_) => {}
+            Self::None | Self::One(_) => return false,
             Self::Many { list, index } => {
                 let found = match index.is_empty() {
                     true => list.iter().position(|one| Arc::ptr_eq(one, member)),
                     false => index.remove(&address(member)),
                 };
-                let Some(at) = found.filter(|at| *at < list.len()) else { return };
+                let Some(at) = found.filter(|at| *at < list.len()) else { return false };
                 list.swap_remove(at);
                 if let Some(moved) = list.get(at).filter(|_| !index.is_empty()) {
                     index.insert(address(moved), at);
@@ -76,6 +77,7 @@ impl Members {
                 }
             }
         }
+        true
     }
 }
 
@@ -103,8 +105,8 @@ mod tests {
                 expected.push(mailbox);
             } else {
                 let leaves = expected.swap_remove((random >> 16) as usize % expected.len());
-                members.remove(&leaves);
-                members.remove(&leaves);
+                assert!(members.remove(&leaves));
+                assert!(!members.remove(&leaves));
             }
             assert_eq!(members.is_empty(), expected.is_empty());
             let mut found: Vec<usize> = members.as_slice().iter().map(address).collect();

@@ -184,24 +184,26 @@ impl Routes {
         if is_held || self.is_held { Listening::Pending } else { Listening::Active }
     }
 
-    /// Removes a subscription that has joined, or that waits with this number.
+    /// Removes a subscription that has joined, or that waits with this number. It does nothing if the wait has failed: the answer
+    /// may be dropped unseen.
     pub(super) fn leave(&mut self, mailbox: &Arc<Mailbox>, routes: &[Route], number: Option<u64>) {
-        let was_waiting = number.is_some_and(|number| self.waiting.remove(&number).is_some());
-        if !was_waiting {
-            self.subscriptions -= 1;
-        }
+        let waited = number.filter(|number| self.waiting.remove(number).is_some());
+        let mut has_joined = false;
         for Route { channel, topic } in routes {
             let Some(found) = self.channels.get_mut(channel) else { continue };
-            if let Some(number) = number.filter(|_| was_waiting) {
-                found.waiting.remove(&number);
-            } else {
-                found.leave(topic.as_ref(), mailbox);
+            match waited {
+                Some(number) => {
+                    found.waiting.remove(&number);
+                }
+                None if found.leave(topic.as_ref(), mailbox) => has_joined = true,
+                None => continue,
             }
             found.subscriptions -= 1;
             if found.subscriptions == 0 {
                 self.change(channel);
             }
         }
+        self.subscriptions -= usize::from(has_joined);
     }
 
     // ---- commands ----
@@ -283,7 +285,7 @@ impl Routes {
             let gap = Gap::within_session(refusal, SystemTime::now(), self.epoch);
             let gap = Arc::new(gap);
             for mailbox in found.mailboxes() {
-                mailbox.mark(u64::MAX, &gap);
+                mailbox.mark_here(&gap);
                 if !self.is_held && !found.is_held {
                     woken.wakers.extend(mailbox.release());
                 }

@@ -177,26 +177,24 @@ impl HubSink {
         info: ReceiveInfo,
         place: Place,
     ) {
-        let (mut count, mut dropped) = (0, 0);
+        let (mut kept, mut dropped) = (0, 0);
         for mailbox in mailboxes {
-            let (lost, waker) = match &mailbox.filter {
-                None => {
-                    count += run.count as u64;
-                    mailbox.put(block, run, info, place)
-                }
+            let (count, (lost, waker)) = match &mailbox.filter {
+                None => (run.count, mailbox.put(block, run, info, place)),
                 Some(filter) => {
                     let (frames, run) = filter.apply(block, run);
                     if run.count == 0 {
                         continue;
                     }
-                    count += run.count as u64;
-                    mailbox.put(&frames, run, info, place)
+                    (run.count, mailbox.put(&frames, run, info, place))
                 }
             };
+            // The oldest ones were put into the queue before they were dropped, perhaps by an earlier call.
+            kept += count as u64 - if mailbox.drops_oldest() { 0 } else { lost };
             dropped += lost;
             self.woken.wakers.extend(waker);
         }
-        self.shared.counters.delivered(count - dropped, dropped);
+        self.shared.counters.delivered(kept, dropped);
     }
 }
 

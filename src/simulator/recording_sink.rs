@@ -1,6 +1,7 @@
 //! [`RecordingSink`]: the real queue, with a record of everything that is put into it.
 
 use std::cell::{Cell, Ref, RefCell, RefMut};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -30,6 +31,8 @@ pub(super) struct Taken {
 pub(super) struct RecordedGap {
     /// The number of notifications before it.
     pub(super) position: u64,
+    /// The consumers that it concerns.
+    pub(super) scope: Scope,
     pub(super) gap: Gap,
     /// The connection whose input was handled at that time.
     pub(super) connection: usize,
@@ -50,6 +53,9 @@ pub(super) struct RecordingSink {
     pub(super) gaps: Vec<RecordedGap>,
     /// How many of `taken` and of `gaps` are published.
     pub(super) shown: (usize, usize),
+    /// The number of notifications before those that are held back, for all consumers, and for those of a channel.
+    pub(super) held_at: Option<usize>,
+    pub(super) held_channels: BTreeMap<String, usize>,
     /// The queue holds back everything.
     pub(super) is_held: bool,
     /// How often that began.
@@ -77,6 +83,8 @@ impl RecordingSink {
             taken: Vec::new(),
             gaps: Vec::new(),
             shown: (0, 0),
+            held_at: None,
+            held_channels: BTreeMap::new(),
             is_held: false,
             holds: 0,
             most_unread_bytes: 0,
@@ -89,6 +97,14 @@ impl RecordingSink {
             stalled: Cell::default(),
             drops_too_early: false,
         }
+    }
+}
+
+impl RecordingSink {
+    /// Returns how many notifications a consumer can see that receives from these channels, and from no others.
+    pub(super) fn shown_to<'a>(&self, channels: impl Iterator<Item = &'a str>) -> usize {
+        let held = channels.filter_map(|channel| self.held_channels.get(channel).copied());
+        held.chain(self.held_at).min().unwrap_or(self.taken.len())
     }
 }
 
@@ -142,6 +158,15 @@ impl Sink for RecordingSink {
         }
         self.is_held = true;
         self.holds += 1;
+        let now = self.taken.len();
+        match scope {
+            Scope::All => drop(self.held_at.get_or_insert(now)),
+            Scope::Channels(channels) => {
+                for channel in channels {
+                    self.held_channels.entry(channel.clone()).or_insert(now);
+                }
+            }
+        }
         let position = self.ring.hold(scope);
         assert_eq!(position.0, self.taken.len() as u64, "the position is another");
         if let Some(hub) = &mut self.hub {
@@ -151,12 +176,15 @@ impl Sink for RecordingSink {
     }
 
     fn release(&mut self, gaps: Vec<PlacedGap>) {
-        for PlacedGap { position, gap, .. } in &gaps {
+        for PlacedGap { position, scope, gap } in &gaps {
             let (position, connection) = (position.0, self.connection);
             let (state, counted) = (self.shared.state(), self.shared.stats().gaps);
-            self.gaps.push(RecordedGap { position, gap: gap.clone(), connection, state, counted });
+            let (scope, gap) = (scope.clone(), gap.clone());
+            self.gaps.push(RecordedGap { position, scope, gap, connection, state, counted });
         }
         self.is_held = false;
+        self.held_at = None;
+        self.held_channels.clear();
         self.shown = (self.taken.len(), self.gaps.len());
         if let Some(hub) = &mut self.hub {
             hub.release(gaps.clone());

@@ -37,10 +37,7 @@ impl Simulation {
             let channel = self.servers[server].log[number].channel;
             news.push((position, (channel, one.process_id, one.epoch), self.payload(server, number)));
         }
-        let lost: Vec<(usize, u32)> = sink.gaps[hub.seen.1..gaps]
-            .iter()
-            .map(|gap| (usize::try_from(gap.position).unwrap(), gap.gap.sessions()))
-            .collect();
+        let lost = sink.gaps[hub.seen.1..gaps].to_vec();
         drop(sink);
         let Some(hub) = &mut self.hub else { return };
         hub.seen = (taken, gaps);
@@ -56,8 +53,9 @@ impl Simulation {
                     subscriber.model.notified(*position, *id, payload);
                 }
             }
-            for &(position, sessions) in &lost {
-                subscriber.model.lost(position, sessions, true);
+            for gap in lost.iter().filter(|gap| subscriber.wish.is_concerned(&gap.scope)) {
+                let position = usize::try_from(gap.position).unwrap();
+                subscriber.model.lost(position, gap.gap.sessions(), true);
             }
             if is_shown {
                 subscriber.model.show();
@@ -68,14 +66,16 @@ impl Simulation {
     /// Checks after an event that nothing of the hub sleeps that has something to do, and the inner state.
     pub(super) fn check_hub(&mut self) {
         let Some(hub) = &mut self.hub else { return };
-        let shown = self.sink.get().shown.0;
+        let sink = self.sink.get();
         let mut wrong = None;
         for (number, subscriber) in &hub.subscribers {
-            if subscriber.is_asleep && subscriber.is_receiving() && subscriber.model.has_visible(shown) {
+            let is_asleep = subscriber.is_asleep && subscriber.is_receiving();
+            if is_asleep && subscriber.model.has_visible(subscriber.wish.shown(&sink)) {
                 let next = subscriber.model.expected.front();
                 wrong = Some(format!("subscriber {number} sleeps and was not woken, and next is {next:?}"));
             }
         }
+        drop(sink);
         let is_command = |request: &Request| matches!(request, Request::Listen(_) | Request::Unlisten(_));
         let has_call = self.calls.open.values().any(|call| is_command(&call.request));
         let is_asleep = hub.keeper.is_some() && !hub.is_keeper_scheduled && !has_call;
@@ -97,7 +97,7 @@ impl Simulation {
             return self.fail(format!("nothing is broken, and {waiting} subscriptions wait"));
         }
         for number in hub.subscribers.keys().copied().collect::<Vec<_>>() {
-            self.poll_subscriber(number);
+            self.poll_until_it_sleeps(number);
         }
         let Some((hub, supervisor)) = self.hub.as_ref().zip(supervisor) else { return };
         let left = hub.subscribers.iter().find(|(_, subscriber)| {
@@ -118,7 +118,8 @@ impl Simulation {
         }
         let stats = hub.handle.stats();
         if stats.subscriptions != hub.subscribers.len() as u64 {
-            return self.fail(format!("the statistics of the hub are wrong: {stats:?}"));
+            let count = hub.subscribers.len();
+            return self.fail(format!("{count} are subscribed, and the statistics of the hub are {stats:?}"));
         }
         let wanted: Vec<&str> = supervisor.channels().map(|(name, _)| name).collect();
         let views = hub.probe.channels();
@@ -130,19 +131,24 @@ impl Simulation {
         log_line!(self, "the hub is in order: {} subscribers", hub.subscribers.len());
     }
 
+    /// Polls a subscriber until it sleeps, or has ended.
+    fn poll_until_it_sleeps(&mut self, number: usize) {
+        for _ in 0..1_000 {
+            let Some(hub) = self.hub.as_ref().filter(|_| self.failure.is_none()) else { return };
+            match hub.subscribers.get(&number) {
+                None => return,
+                Some(subscriber) if subscriber.is_asleep && !subscriber.waker.is_woken() => return,
+                Some(_) => self.poll_subscriber(number),
+            }
+        }
+    }
+
     /// Lets every subscriber receive the rest and the end. Afterwards there are none, and a subscribe is refused.
     pub(super) fn end_subscribers(&mut self) {
         self.follow_stream();
         let Some(hub) = &self.hub else { return };
         for number in hub.subscribers.keys().copied().collect::<Vec<_>>() {
-            for _ in 0..1_000 {
-                let Some(hub) = self.hub.as_ref().filter(|_| self.failure.is_none()) else { return };
-                match hub.subscribers.get(&number) {
-                    None => break,
-                    Some(subscriber) if subscriber.is_asleep && !subscriber.waker.is_woken() => break,
-                    Some(_) => self.poll_subscriber(number),
-                }
-            }
+            self.poll_until_it_sleeps(number);
         }
         let Some(hub) = &self.hub else { return };
         if let Some(number) = hub.subscribers.keys().next() {

@@ -50,6 +50,8 @@ pub(super) struct SimulatedHub {
     next_subscriber: usize,
     /// The mean time between two actions of the user.
     actions: Micros,
+    /// The share of polls of the keeper that are late, in percent.
+    lateness: u64,
     /// The highest number of subscribers.
     subscribers_max: usize,
     /// The longest time from a wake-up of a subscriber to its poll.
@@ -84,6 +86,7 @@ impl SimulatedHub {
             subscribers: BTreeMap::new(),
             next_subscriber: 0,
             actions: random.pick(&[20, 100, 300, 1_000]) * MILLI,
+            lateness: random.pick(&[0, 10, 50]),
             subscribers_max: random.pick(&[2, 6, 12, 40]),
             laziness: random.pick(&[10, MILLI, 50 * MILLI, 500 * MILLI]),
             refused: BTreeMap::new(),
@@ -152,7 +155,7 @@ impl Simulation {
         if hub.keeper.is_some() && !hub.is_keeper_scheduled && hub.keeper_waker.take() {
             hub.is_keeper_scheduled = true;
             // Sometimes so late that the session is lost and restored before it runs.
-            let most = if hub.random.chance(10) { 400 * MILLI } else { 50 };
+            let most = if hub.random.chance(hub.lateness) { 4_000 * MILLI } else { 50 };
             let delay = hub.random.below(most);
             self.clock.after(delay, SimulatorEvent::Keeper, &mut hub.random);
         }

@@ -2,8 +2,10 @@
 
 use std::collections::VecDeque;
 
+use super::super::recording_sink::RecordingSink;
 use super::super::subscriptions::ChannelId;
 use super::payloads::split;
+use crate::proto::supervisor::Scope;
 
 /// The number of unread gaps that are kept apart.
 const GAPS_MAX: usize = 16;
@@ -12,6 +14,7 @@ const GAPS_MAX: usize = 16;
 #[derive(Debug, Clone)]
 pub(super) struct Wish {
     pub(super) channels: Vec<ChannelId>,
+    pub(super) names: Vec<String>,
     pub(super) topic: Option<String>,
     pub(super) prefix: &'static str,
     pub(super) ignored: Option<i32>,
@@ -21,6 +24,19 @@ pub(super) struct Wish {
 }
 
 impl Wish {
+    /// Returns whether a loss concerns it.
+    pub(super) fn is_concerned(&self, scope: &Scope) -> bool {
+        match scope {
+            Scope::All => true,
+            Scope::Channels(channels) => self.names.iter().any(|name| channels.contains(name)),
+        }
+    }
+
+    /// Returns the number of notifications in the stream of the hub that it can see.
+    pub(super) fn shown(&self, sink: &RecordingSink) -> usize {
+        sink.shown_to(self.names.iter().map(String::as_str))
+    }
+
     /// Returns the payload that it receives of a notification.
     pub(super) fn receives<'a>(
         &self,

@@ -134,7 +134,7 @@ impl Simulation {
     }
 
     fn was_received(&mut self, number: usize, subscriber: &mut Subscriber, event: Received) {
-        let shown = self.sink.get().shown.0;
+        let shown = subscriber.wish.shown(&self.sink.get());
         let is_first = std::mem::take(&mut subscriber.must_begin_with_gap);
         let is_gap = matches!(event, Received::Gap(_));
         if is_first && !is_gap {

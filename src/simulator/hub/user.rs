@@ -28,6 +28,10 @@ impl Simulation {
         let Some(hub) = &mut self.hub else { return };
         let delay = hub.random.range(1, 2 * hub.actions);
         self.clock.after(delay, SimulatorEvent::HubUser, &mut hub.random);
+        if hub.random.chance(2) {
+            self.refuse();
+        }
+        let Some(hub) = &mut self.hub else { return };
         // A hub can be used after it has connected.
         if self.entered[State::Connected as usize] == 0 {
             return;
@@ -68,8 +72,10 @@ impl Simulation {
             channels.sort_unstable();
             channels.dedup();
         }
+        let names = self.channels.names(&channels);
         Some(Wish {
             channels,
+            names,
             topic,
             prefix: if random.chance(20) { random.pick(&PREFIXES) } else { "" },
             ignored: random.chance(5).then(|| next + i32::try_from(random.below(20)).unwrap()),
@@ -84,8 +90,8 @@ impl Simulation {
         let Some(hub) = &mut self.hub else { return };
         let number = hub.next_subscriber;
         hub.next_subscriber += 1;
-        let names = self.channels.names(&wish.channels);
-        log_line!(self, "subscriber {number}: {names:?}, {wish:?}");
+        let names = wish.names.clone();
+        log_line!(self, "subscriber {number}: {wish:?}");
         let subscribe = match (&wish.topic, &names[..]) {
             (Some(topic), [name]) => hub.handle.subscribe_topic(name, topic),
             (_, [name]) => hub.handle.subscribe(name),
