@@ -217,9 +217,16 @@ impl Mailbox {
         self.lock().mark(position, gap);
     }
 
-    /// Puts a gap behind everything. See [`mark`](Self::mark).
-    pub(super) fn mark_here(&self, gap: &Arc<Gap>) {
-        self.lock().mark_here(gap);
+    /// Puts a gap behind everything. The consumer can take it at once, unless something is held back: `is_held` says whether that is true
+    /// for all mailboxes. Returns the waker of a consumer that sleeps.
+    pub(super) fn mark_here(&self, gap: &Arc<Gap>, is_held: bool) -> Option<Waker> {
+        let mut content = self.lock();
+        content.mark_here(gap);
+        if is_held || content.is_held {
+            return None;
+        }
+        content.visible = content.entries.len();
+        content.waker.take()
     }
 
     /// Shows everything. Returns the waker of a consumer that sleeps.

@@ -237,7 +237,11 @@ impl Routes {
             found.is_changed = false;
             match found.needed() {
                 Needed::Listen => {
-                    found.listen = ListenState::Listening;
+                    found.listen = match found.listen {
+                        ListenState::Active => ListenState::ListeningAgain,
+                        _ => ListenState::Listening,
+                    };
+                    found.was_refused_meanwhile = false;
                     changes.listen.push(channel);
                 }
                 Needed::Unlisten => {
@@ -280,37 +284,55 @@ impl Routes {
     fn is_active_now(&mut self, channel: &Arc<str>, woken: &mut Woken) {
         let Some(found) = self.channels.get_mut(channel) else { return };
         found.listen = ListenState::Active;
+        // The answer may be that of an earlier session than the refusal, or that of a later LISTEN.
+        if mem::take(&mut found.was_refused_meanwhile) {
+            return self.change(channel);
+        }
         if let Some(refusal) = found.refusal.take() {
             // Those that had joined before have missed what was sent while the server refused the channel.
             let gap = Gap::within_session(refusal, SystemTime::now(), self.epoch);
             let gap = Arc::new(gap);
             for mailbox in found.mailboxes() {
-                mailbox.mark_here(&gap);
-                if !self.is_held && !found.is_held {
-                    woken.wakers.extend(mailbox.release());
-                }
+                woken.wakers.extend(mailbox.mark_here(&gap, self.is_held));
             }
         }
         for number in mem::take(&mut found.waiting) {
             let Some(waiting) = self.waiting.get_mut(&number) else { continue };
             waiting.missing -= 1;
-            if waiting.missing == 0
-                && let Some(waiting) = self.waiting.remove(&number)
-            {
-                let listening = self.join(&waiting.mailbox, &waiting.routes);
-                woken.replies.push((waiting.reply, Ok(listening)));
+            if waiting.missing == 0 {
+                self.end_wait(number, woken);
             }
         }
         // The last subscription may have left in the meantime.
         self.change(channel);
     }
 
+    /// Lets a subscription join for which every channel was active at some time. If the server refuses one of them by now, it has not
+    /// got the gap that reports this, and waits for that channel again.
+    fn end_wait(&mut self, number: u64, woken: &mut Woken) {
+        let Some(mut waiting) = self.waiting.remove(&number) else { return };
+        for Route { channel, .. } in waiting.routes.iter() {
+            let Some(found) = self.channels.get_mut(channel) else { continue };
+            if !found.is_active() {
+                found.waiting.insert(number);
+                waiting.missing += 1;
+                self.change(channel);
+            }
+        }
+        if waiting.missing > 0 {
+            self.waiting.insert(number, waiting);
+            return;
+        }
+        let listening = self.join(&waiting.mailbox, &waiting.routes);
+        woken.replies.push((waiting.reply, Ok(listening)));
+    }
+
     fn is_refused(&mut self, channel: &Arc<str>, error: &Error, woken: &mut Woken) {
         let Some(found) = self.channels.get_mut(channel) else { return };
-        // If it was refused before, others have joined it, and the supervisor listens to it with the next session.
-        found.listen = match found.refusal {
-            Some(_) => ListenState::Active,
-            None => ListenState::Idle,
+        // If it was active or refused before, others have joined it, and the supervisor listens to it with the next session.
+        found.listen = match found.listen {
+            ListenState::ListeningAgain => ListenState::Active,
+            _ => ListenState::Idle,
         };
         for number in mem::take(&mut found.waiting) {
             self.fail(number, error, woken);
@@ -401,6 +423,7 @@ impl Routes {
         for (name, error) in gap.refused() {
             if let Some(found) = self.channels.get_mut(name.as_str()) {
                 found.refusal = Some(error.clone());
+                found.was_refused_meanwhile = true;
             }
         }
     }

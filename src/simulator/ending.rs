@@ -136,6 +136,7 @@ impl Simulation {
         let is_well = self.state == State::Connected
             && self.calls.are_answered()
             && !self.sink.get().is_held
+            && self.hub_is_quiet()
             && self
                 .current()
                 .is_some_and(|index| self.connections[index].to_client.last <= now)

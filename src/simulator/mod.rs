@@ -329,7 +329,7 @@ impl Simulation {
                 event => self.handle(event),
             }
             self.poll_woken(event);
-            self.poll_woken_of_hub();
+            self.poll_woken_of_hub(event);
             self.check_memory();
             self.check_room();
         }
@@ -358,7 +358,7 @@ impl Simulation {
                 environment::make_useless_calls(&mut task);
             }
             task.environment.poll_woken(event);
-            task.environment.poll_woken_of_hub();
+            task.environment.poll_woken_of_hub(event);
             task.environment.check_sleep(&mut task.supervisor, task.requests.len());
             task.environment.check_memory();
             task.environment.check_room();

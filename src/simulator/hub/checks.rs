@@ -23,6 +23,13 @@ impl Simulation {
         })
     }
 
+    /// Returns whether the hub has nothing to do.
+    pub(in super::super) fn hub_is_quiet(&self) -> bool {
+        self.hub.as_ref().is_none_or(|hub| {
+            !hub.is_keeper_scheduled && !hub.probe.has_changes() && hub.probe.waiting() == 0
+        })
+    }
+
     /// Adds what was put into the stream since the last call to the models of all subscriptions.
     pub(super) fn follow_stream(&mut self) {
         let Some(hub) = &self.hub else { return };

@@ -146,8 +146,9 @@ impl Simulation {
     }
 
     /// Runs after every event: schedules what was woken, and checks that nothing sleeps that has something to do.
-    pub(super) fn poll_woken_of_hub(&mut self) {
-        if self.hub.is_none() || self.failure.is_some() {
+    pub(super) fn poll_woken_of_hub(&mut self, event: SimulatorEvent) {
+        // Nothing that happens in a server or on the network has an effect before the process runs.
+        if self.hub.is_none() || self.failure.is_some() || !event.is_ours() {
             return;
         }
         self.follow_stream();
@@ -155,7 +156,7 @@ impl Simulation {
         if hub.keeper.is_some() && !hub.is_keeper_scheduled && hub.keeper_waker.take() {
             hub.is_keeper_scheduled = true;
             // Sometimes so late that the session is lost and restored before it runs.
-            let most = if hub.random.chance(hub.lateness) { 4_000 * MILLI } else { 50 };
+            let most = if !self.is_calm && hub.random.chance(hub.lateness) { 4_000 * MILLI } else { 50 };
             let delay = hub.random.below(most);
             self.clock.after(delay, SimulatorEvent::Keeper, &mut hub.random);
         }

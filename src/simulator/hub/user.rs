@@ -29,6 +29,7 @@ impl Simulation {
         let delay = hub.random.range(1, 2 * hub.actions);
         self.clock.after(delay, SimulatorEvent::HubUser, &mut hub.random);
         if hub.random.chance(2) {
+            self.had_failures = true;
             self.refuse();
         }
         let Some(hub) = &mut self.hub else { return };
