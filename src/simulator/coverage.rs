@@ -51,9 +51,8 @@ impl Simulation {
         let mut last = before.into_iter().chain(later.map(|position| position as u64)).min();
         if log[number].may_be_missed {
             last = None;
-            // The server has forgotten the channels of the session, and the subscriptions to them have left before that was detected.
-            let is_lost = self.current().is_some_and(|index| self.connections[index].has_lost_channels);
-            if self.hub.is_some() && is_lost {
+            // The subscriptions of a hub may have left before the listener has detected it.
+            if self.have_left(&log[number].subscribers) {
                 return true;
             }
         }

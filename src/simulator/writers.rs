@@ -71,7 +71,8 @@ impl Simulation {
             let may_be_missed =
                 self.delivering.is_some_and(|index| self.connections[index].has_lost_channels);
             let text = self.payload(server, self.servers[server].log.len());
-            let is_expected = is_expected || self.hub_expects(id);
+            let subscribers = self.subscribers_of(id);
+            let is_expected = is_expected || !subscribers.is_empty();
             log_line!(
                 self,
                 "commit {} of server {server} on {:?}{}{}",
@@ -87,6 +88,7 @@ impl Simulation {
                 is_expected,
                 is_forbidden,
                 may_be_missed,
+                subscribers,
                 position: None,
             });
             server.backend.commit(process_id, [(self.channels.0[id].name.as_str(), text.as_str())]);
@@ -193,16 +195,18 @@ impl Simulation {
         self.connections[index].has_dropped = true;
         self.drops += 1;
         let channel = self.random.index(self.channels.0.len());
+        let subscribers = self.subscribers_of(channel);
         let commit = Commit {
             channel,
             at: self.clock.now(),
             is_expected: self.channels.0[channel].is_confirmed && !self.is_closing
-                || self.hub_expects(channel),
+                || !subscribers.is_empty(),
             is_forbidden: true,
             // A command that is sent before the error arrives takes it as its answer. That ends the session, and the gap may
             // come after later notifications.
             may_be_missed: true,
             position: None,
+            subscribers,
         };
         self.servers[self.primary].log.push(commit);
         // Commands are sent while the error is on its way.

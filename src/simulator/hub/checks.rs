@@ -4,22 +4,31 @@ use super::super::subscriptions::ChannelId;
 use super::super::recording_sink::SharedSink;
 use super::super::user::Request;
 use super::super::{Simulation, log_line};
-use super::subscriber::SubscriberStage;
+use super::subscriber::{Subscriber, SubscriberStage};
 use crate::error::ErrorKind;
 use crate::proto::supervisor::Supervisor;
 
 impl Simulation {
-    /// Returns whether a subscription must receive a notification of this channel that is committed now, or a report of its loss.
-    pub(in super::super) fn hub_expects(&self, channel: ChannelId) -> bool {
+    /// Returns the subscriptions that must receive a notification of this channel that is committed now, or a report of its loss.
+    pub(in super::super) fn subscribers_of(&self, channel: ChannelId) -> Vec<usize> {
         let Some(hub) = self.hub.as_ref().filter(|_| !self.is_closing && self.done.is_none()) else {
-            return false;
+            return Vec::new();
         };
         let refused = hub.refused.get(&channel);
-        hub.subscribers.values().any(|subscriber| {
+        let must_receive = |subscriber: &Subscriber| {
             let was_told = |&gap: &usize| subscriber.joined.is_some_and(|joined| gap >= joined);
             subscriber.is_receiving()
                 && subscriber.wish.channels.contains(&channel)
                 && !refused.is_some_and(was_told)
+        };
+        let all = hub.subscribers.iter();
+        all.filter(|(_, subscriber)| must_receive(subscriber)).map(|(&number, _)| number).collect()
+    }
+
+    /// Returns whether it is a run of a hub, and all of these subscriptions have left.
+    pub(in super::super) fn have_left(&self, subscribers: &[usize]) -> bool {
+        self.hub.as_ref().is_some_and(|hub| {
+            subscribers.iter().all(|number| !hub.subscribers.contains_key(number))
         })
     }
 

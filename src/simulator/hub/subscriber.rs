@@ -57,6 +57,7 @@ impl Subscriber {
 impl Simulation {
     /// Polls a subscriber: its subscribe, or its subscription.
     pub(in super::super) fn poll_subscriber(&mut self, number: usize) {
+        self.follow_stream();
         let Some(hub) = &mut self.hub else { return };
         let Some(mut subscriber) = hub.subscribers.remove(&number) else { return };
         subscriber.is_asleep = false;
