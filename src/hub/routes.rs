@@ -82,6 +82,8 @@ pub(super) struct Routes {
     topics_of: HashMap<String, TopicOf>,
     /// Channels that may need a command.
     changed: VecDeque<Arc<str>>,
+    /// Channels whose UNLISTEN was refused: they may need it with the next commands.
+    postponed: Vec<Arc<str>>,
     /// Groups that are sent again in parts, because the server has refused one of their channels.
     divided: Vec<Vec<Arc<str>>>,
     waiting: HashMap<u64, Waiting>,
@@ -110,6 +112,7 @@ impl Routes {
             topic_of,
             topics_of,
             changed: VecDeque::new(),
+            postponed: Vec::new(),
             divided: Vec::new(),
             waiting: HashMap::new(),
             next_number: 0,
@@ -215,6 +218,7 @@ impl Routes {
             self.channels.remove(channel);
         } else if !mem::replace(&mut found.is_changed, true) {
             self.changed.push_back(channel.clone());
+            self.changed.extend(self.postponed.drain(..));
         }
     }
 
@@ -352,14 +356,23 @@ impl Routes {
         woken.replies.push((waiting.reply, Err(error.clone())));
     }
 
-    /// Handles the answer to UNLISTEN.
-    pub(super) fn unlistened(&mut self, channels: &[Arc<str>]) {
+    /// Handles the answer to UNLISTEN. If the server refuses it, it is sent again with the next command, because a repetition at once
+    /// would be refused again.
+    pub(super) fn unlistened(&mut self, channels: &[Arc<str>], result: &Result<(), Error>) {
+        let is_refused = result.as_ref().is_err_and(|error| error.kind() != ErrorKind::Closed);
         for channel in channels {
-            if let Some(found) = self.channels.get_mut(channel) {
+            let Some(found) = self.channels.get_mut(channel) else { continue };
+            if is_refused {
+                found.listen = ListenState::Active;
+                if found.subscriptions == 0 {
+                    self.postponed.push(channel.clone());
+                    continue;
+                }
+            } else {
                 found.listen = ListenState::Idle;
                 found.refusal = None;
-                self.change(channel);
             }
+            self.change(channel);
         }
     }
 
@@ -387,6 +400,7 @@ impl Routes {
     /// Puts each gap at its position, and shows everything.
     pub(super) fn release(&mut self, gaps: Vec<PlacedGap>) -> Woken {
         let last = gaps.last().map(|last| last.gap.clone());
+        self.epoch = last.as_ref().map_or(self.epoch, Gap::epoch);
         for PlacedGap { position, scope, gap } in gaps {
             let gap = Arc::new(gap);
             match scope {
