@@ -19,8 +19,8 @@ use std::sync::Arc;
 
 use super::mailbox::Mailbox;
 use super::members::Members;
-use crate::notification::TopicOf;
 use crate::error::Error;
+use crate::notification::TopicOf;
 
 /// A channel that has subscriptions, or that the session still listens to.
 #[derive(Debug)]

@@ -293,7 +293,10 @@ impl Content {
         self.unread_bytes += run.bytes as u64;
         let first = self.next;
         self.next += run.count as u64;
-        self.add(Kind::Run(UnreadRun { frames, count: run.count, first, info, block_bytes }), place);
+        self.add(
+            Kind::Run(UnreadRun { frames, count: run.count, first, info, block_bytes }),
+            place,
+        );
     }
 
     /// Counts notifications as dropped, at the end.
@@ -535,7 +538,9 @@ impl Mailbox {
                 Kind::Gap(_) => gaps += 1,
             }
         }
-        let wrong = if content.unread > self.limits.capacity || content.unread_bytes > self.limits.bytes {
+        let wrong = if content.unread > self.limits.capacity
+            || content.unread_bytes > self.limits.bytes
+        {
             "has more unread than its limits"
         } else if (count, bytes) != (content.unread, content.unread_bytes) && !content.is_closed {
             "has other entries than it counts"

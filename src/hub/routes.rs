@@ -15,9 +15,9 @@ use tokio::sync::oneshot;
 
 use super::channel::{HubChannel, ListenState, Needed};
 use super::mailbox::Mailbox;
-use crate::notification::TopicOf;
 use crate::error::{Error, ErrorKind};
 use crate::notification::Gap;
+use crate::notification::TopicOf;
 use crate::proto::supervisor::{Listening, PlacedGap, Scope};
 
 /// The highest number of channels in one command.

@@ -21,8 +21,8 @@ use super::channel::HubChannel;
 use super::mailbox::{Mailbox, Place};
 use super::routes::Woken;
 use super::shared::HubShared;
-use crate::notification::TopicOf;
 use crate::notification::ReceiveInfo;
+use crate::notification::TopicOf;
 use crate::proto::supervisor::{PlacedGap, Scope, Sink, StreamPosition};
 use crate::proto::wire::{self, BackendMessage, RawNotification, Run};
 use crate::queue::{ReceiveBuffers, ReusedBuffer};
@@ -61,7 +61,8 @@ impl Sink for HubSink {
         for part in parts(frames) {
             let place = Place { at: self.position, is_held: held.0, hold: held.1 };
             self.position += part.run.count as u64;
-            match std::str::from_utf8(part.channel).ok().and_then(|name| routes.channels.get(name)) {
+            match std::str::from_utf8(part.channel).ok().and_then(|name| routes.channels.get(name))
+            {
                 Some(channel) => self.deliver(channel, &part, info, place),
                 None => shared.counters.unclaimed(part.run.count),
             }

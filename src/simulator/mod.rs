@@ -71,10 +71,10 @@ use self::server::{SimulatedServer, Status};
 use self::subscriptions::Subscriptions;
 use self::trace::{Trace, log_line};
 use crate::error::Error;
-use crate::listener::{Listener, ListenerHandle, RunningTask};
 use crate::listener::command_queue::CommandQueue;
 use crate::listener::shared::ListenerShared;
 use crate::listener::task::ListenerTask;
+use crate::listener::{Listener, ListenerHandle, RunningTask};
 use crate::proto::ring::{self, Pins};
 use crate::proto::supervisor::{LinkId, State, Supervisor};
 use crate::queue::{QueueCounters, RingSink};
@@ -219,7 +219,8 @@ impl Simulation {
         let queue = CommandQueue::new(sender, shared.clone());
         let proxy = random.apart();
         let hub = is_hub.then(|| {
-            let (hub, hub_sink) = SimulatedHub::new(handle, shared.clone(), &channels, proxy.apart());
+            let (hub, hub_sink) =
+                SimulatedHub::new(handle, shared.clone(), &channels, proxy.apart());
             sink.get_mut().hub = Some(hub_sink);
             hub
         });

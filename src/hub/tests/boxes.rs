@@ -16,7 +16,9 @@ enum Op {
     /// A run of so many notifications with payloads of this length.
     Put(usize, usize),
     /// Holds back everything, or what is in this mailbox.
-    Hold { all: bool },
+    Hold {
+        all: bool,
+    },
     /// Puts a gap at the end.
     MarkHere,
     /// Puts gaps at some of the holds, and shows everything.
@@ -103,7 +105,8 @@ impl Naive {
     }
 
     fn mark(&mut self, position: u64) {
-        let is_behind = |item: &Item| !item.is_shown && item.kind != Kind::Gap && item.position >= position;
+        let is_behind =
+            |item: &Item| !item.is_shown && item.kind != Kind::Gap && item.position >= position;
         let at = self.items.iter().position(is_behind).unwrap_or(self.items.len());
         self.items.insert(at, Item { kind: Kind::Gap, position, is_shown: false });
     }
@@ -161,7 +164,7 @@ fn run(limits: Limits, ops: Vec<Op>) {
     for op in ops {
         match op {
             Op::Put(count, length) if !naive.is_closed => {
-                let (bytes, run) = frames("a", count, length);
+                let (bytes, run) = frames("a", count, &"x".repeat(length));
                 let place =
                     Place { at: naive.position, is_held: naive.is_all_held, hold: naive.hold };
                 let dropped = mailbox.stats().dropped;

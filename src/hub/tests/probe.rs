@@ -120,12 +120,16 @@ impl HubProbe {
             return Some(format!("the channel {name:?} of the hub {wrong}: {channel:?}"));
         }
         let count = routes.subscriptions;
-        (count != joined.len()).then(|| format!("{} have joined, {count} are counted", joined.len()))
+        (count != joined.len())
+            .then(|| format!("{} have joined, {count} are counted", joined.len()))
     }
 
     /// Returns how many subscriptions to a channel wait, for it or for another channel.
     fn waiting_for(&self, routes: &Routes, channel: &str) -> usize {
-        routes.waiting_routes().filter(|routes| routes.iter().any(|route| *route.channel == *channel)).count()
+        routes
+            .waiting_routes()
+            .filter(|routes| routes.iter().any(|route| *route.channel == *channel))
+            .count()
     }
 
     /// Returns the number of subscriptions that wait.

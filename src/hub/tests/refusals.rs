@@ -1,6 +1,6 @@
 //! Channels that a server refuses for a while, and the answers to LISTEN that are handled late.
 
-use super::support::Driven;
+use super::support::{Driven, take_epoch};
 use crate::error::ErrorKind;
 use crate::proto::supervisor::Listening;
 
@@ -26,7 +26,8 @@ fn an_answer_to_listen_of_an_earlier_session_does_not_hide_a_refusal() {
 
 /// An earlier version sent nothing more for it.
 #[test]
-fn a_subscription_that_waits_for_a_refused_channel_is_not_left_behind_by_a_session_that_accepts_it() {
+fn a_subscription_that_waits_for_a_refused_channel_is_not_left_behind_by_a_session_that_accepts_it()
+{
     let mut hub = Driven::new();
     let member = hub.subscribed(&["a"]);
     hub.session_is_lost();
@@ -91,6 +92,20 @@ fn a_channel_that_is_accepted_again_is_a_gap_for_the_subscriptions_that_had_join
     assert_eq!((waiting.take(), other.take()), ("empty".to_owned(), "empty".to_owned()));
 }
 
+/// An earlier version named the session of the last notification.
+#[test]
+fn a_gap_within_a_session_that_has_sent_nothing_yet_names_that_session() {
+    let mut hub = Driven::new();
+    let member = hub.subscribed(&["a"]);
+    hub.session_is_lost();
+    hub.session_is_restored(0, &["a"]);
+    assert_eq!(take_epoch(&member.mailbox), 2);
+    let _waiting = hub.subscribe(&["a"]);
+    hub.sends_listen(&["a"]);
+    hub.listened(&["a"]);
+    assert_eq!(take_epoch(&member.mailbox), 2);
+}
+
 /// One refused channel of a group must not fail the others.
 #[test]
 fn a_refused_group_is_sent_again_in_parts() {
@@ -99,13 +114,23 @@ fn a_refused_group_is_sent_again_in_parts() {
     hub.sends_listen(&["a", "b", "c"]);
     let mut sent = vec![vec!["a", "b", "c"]];
     while let Some(group) = sent.pop() {
-        if group.contains(&"b") { hub.is_refused(&group) } else { hub.listened(&group) }
+        if group.contains(&"b") {
+            hub.is_refused(&group)
+        } else {
+            hub.listened(&group)
+        }
         let (listen, unlisten) = hub.commands();
         assert!(unlisten.is_empty());
         if !listen.is_empty() {
-            sent.push(["a", "b", "c"].into_iter().filter(|name| listen.iter().any(|l| l == name)).collect());
+            sent.push(
+                ["a", "b", "c"]
+                    .into_iter()
+                    .filter(|name| listen.iter().any(|l| l == name))
+                    .collect(),
+            );
         }
     }
-    let results: Vec<_> = waiting.iter_mut().map(|one| one.result().map(|result| result.is_ok())).collect();
+    let results: Vec<_> =
+        waiting.iter_mut().map(|one| one.result().map(|result| result.is_ok())).collect();
     assert_eq!(results, [Some(true), Some(false), Some(true)]);
 }

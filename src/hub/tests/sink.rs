@@ -16,6 +16,7 @@ use crate::listener::shared::ListenerShared;
 use crate::notification::TopicOf;
 use crate::proto::ring::Pins;
 use crate::proto::supervisor::{Scope, Sink};
+use crate::proto::wire::Run;
 
 /// A hub whose sink is driven by hand.
 struct DrivenSink {
@@ -36,9 +37,17 @@ impl DrivenSink {
 
     /// Adds a subscription to these channels.
     fn subscribe(&self, channels: &[&str], limits: Limits) -> Arc<Mailbox> {
-        let mailbox = Arc::new(Mailbox::new(limits, None, channels.len() > 1));
         let route = |name: &&str| Route { channel: (*name).into(), topic: None };
-        let routes = channels.iter().map(route).collect();
+        self.add(channels.iter().map(route).collect(), limits)
+    }
+
+    fn subscribe_topic(&self, channel: &str, topic: &str) -> Arc<Mailbox> {
+        let route = Route { channel: channel.into(), topic: Some(topic.into()) };
+        self.add([route].into(), Limits::default())
+    }
+
+    fn add(&self, routes: Arc<[Route]>, limits: Limits) -> Arc<Mailbox> {
+        let mailbox = Arc::new(Mailbox::new(limits, None, routes.len() > 1));
         let (reply, _) = oneshot::channel();
         let mut locked = self.shared.lock();
         locked.subscribe(&mailbox, &routes, reply).unwrap();
@@ -48,8 +57,12 @@ impl DrivenSink {
     }
 
     fn receive(&mut self, channel: &str, count: usize) {
-        let (bytes, run) = frames(channel, count, 5);
-        self.sink.notifications(&mut BytesMut::from(&bytes[..]), run, info(), false);
+        let (bytes, run) = frames(channel, count, "xxxxx");
+        self.put(&bytes, run);
+    }
+
+    fn put(&mut self, bytes: &[u8], run: Run) {
+        self.sink.notifications(&mut BytesMut::from(bytes), run, info(), false);
         self.sink.publish();
     }
 }
@@ -100,6 +113,20 @@ fn a_gap_within_the_session_does_not_show_what_is_held_back_for_another_channel(
     hub.sink.release(vec![placed(at.0, Scope::Channels(vec!["a".to_owned()]), &[])]);
     let taken: Vec<String> = (0..4).map(|_| take(&mailbox)).collect();
     assert_eq!(taken, ["gap 1", "item 1 from 0", "gap 1", "empty"]);
+}
+
+#[test]
+fn a_loss_of_a_channel_holds_back_its_topics() {
+    let mut hub = DrivenSink::new();
+    let topic = hub.subscribe_topic("a", "t");
+    let scope = Scope::Channels(vec!["a".to_owned()]);
+    let at = hub.sink.hold(&scope);
+    let (bytes, run) = frames("a", 2, "t:rest");
+    hub.put(&bytes, run);
+    assert_eq!(take(&topic), "empty");
+    hub.sink.release(vec![placed(at.0, scope, &[])]);
+    let taken: Vec<String> = (0..3).map(|_| take(&topic)).collect();
+    assert_eq!(taken, ["gap 1", "item 2 from 0", "empty"]);
 }
 
 #[test]

@@ -47,6 +47,14 @@ impl DrivenSubscription {
     }
 }
 
+/// Takes a gap, and returns the session that it names.
+pub(super) fn take_epoch(mailbox: &Arc<Mailbox>) -> u32 {
+    match MailboxSource::new(mailbox.clone()).try_take() {
+        Taken::Mark(gap) => gap.epoch(),
+        other => panic!("{other:?}"),
+    }
+}
+
 pub(super) fn take(mailbox: &Arc<Mailbox>) -> String {
     match MailboxSource::new(mailbox.clone()).try_take() {
         Taken::Item { value, first, .. } => format!("item {} from {first}", value.count()),
@@ -167,12 +175,15 @@ pub(super) fn info() -> ReceiveInfo {
     ReceiveInfo { received_at: SystemTime::UNIX_EPOCH, epoch: 1 }
 }
 
-/// Returns notifications of a channel, each with a payload of this length.
-pub(super) fn frames(channel: &str, count: usize, length: usize) -> (Bytes, Run) {
+/// Returns notifications of a channel, each with this payload.
+pub(super) fn frames(channel: &str, count: usize, payload: &str) -> (Bytes, Run) {
     let mut bytes = BytesMut::new();
-    let payload = vec![b'x'; length];
     for _ in 0..count {
-        let raw = RawNotification { process_id: 7, channel: channel.as_bytes(), payload: &payload };
+        let raw = RawNotification {
+            process_id: 7,
+            channel: channel.as_bytes(),
+            payload: payload.as_bytes(),
+        };
         BackendMessage::NotificationResponse(raw).encode(&mut bytes).unwrap();
     }
     let run = Run { count, bytes: bytes.len() };

@@ -1,7 +1,7 @@
 //! The checks of a hub while it runs and at the end.
 
-use super::super::subscriptions::ChannelId;
 use super::super::recording_sink::SharedSink;
+use super::super::subscriptions::ChannelId;
 use super::super::user::Request;
 use super::super::{Simulation, log_line};
 use super::subscriber::{Subscriber, SubscriberStage};
@@ -11,7 +11,8 @@ use crate::proto::supervisor::Supervisor;
 impl Simulation {
     /// Returns the subscriptions that must receive a notification of this channel that is committed now, or a report of its loss.
     pub(in super::super) fn subscribers_of(&self, channel: ChannelId) -> Vec<usize> {
-        let Some(hub) = self.hub.as_ref().filter(|_| !self.is_closing && self.done.is_none()) else {
+        let Some(hub) = self.hub.as_ref().filter(|_| !self.is_closing && self.done.is_none())
+        else {
             return Vec::new();
         };
         let refused = hub.refused.get(&channel);
@@ -49,9 +50,15 @@ impl Simulation {
         for position in hub.seen.0..taken {
             let one = sink.taken[position];
             let server = self.connections[one.connection].server;
-            let Some(number) = super::super::server::SimulatedServer::number(one.process_id) else { continue };
+            let Some(number) = super::super::server::SimulatedServer::number(one.process_id) else {
+                continue;
+            };
             let channel = self.servers[server].log[number].channel;
-            news.push((position, (channel, one.process_id, one.epoch), self.payload(server, number)));
+            news.push((
+                position,
+                (channel, one.process_id, one.epoch),
+                self.payload(server, number),
+            ));
         }
         let lost = sink.gaps[hub.seen.1..gaps].to_vec();
         drop(sink);
@@ -88,11 +95,14 @@ impl Simulation {
             let is_asleep = subscriber.is_asleep && subscriber.is_receiving();
             if is_asleep && subscriber.model.has_visible(subscriber.wish.shown(&sink)) {
                 let next = subscriber.model.expected.front();
-                wrong = Some(format!("subscriber {number} sleeps and was not woken, and next is {next:?}"));
+                wrong = Some(format!(
+                    "subscriber {number} sleeps and was not woken, and next is {next:?}"
+                ));
             }
         }
         drop(sink);
-        let is_command = |request: &Request| matches!(request, Request::Listen(_) | Request::Unlisten(_));
+        let is_command =
+            |request: &Request| matches!(request, Request::Listen(_) | Request::Unlisten(_));
         let has_call = self.calls.open.values().any(|call| is_command(&call.request));
         let is_asleep = hub.keeper.is_some() && !hub.is_keeper_scheduled && !has_call;
         if is_asleep && hub.probe.has_changes() {
@@ -104,8 +114,12 @@ impl Simulation {
 
     /// Checks at a quiet moment that everything was received, and that the session listens to the channels of the subscriptions
     /// and to no others.
-    pub(in super::super) fn check_hub_at_the_end(&mut self, supervisor: Option<&Supervisor<SharedSink>>) {
-        let Some(hub) = self.hub.as_ref().filter(|_| !self.is_closing && self.done.is_none()) else {
+    pub(in super::super) fn check_hub_at_the_end(
+        &mut self,
+        supervisor: Option<&Supervisor<SharedSink>>,
+    ) {
+        let Some(hub) = self.hub.as_ref().filter(|_| !self.is_closing && self.done.is_none())
+        else {
             return;
         };
         let waiting = hub.probe.waiting();
@@ -121,7 +135,9 @@ impl Simulation {
         });
         if let Some((number, subscriber)) = left {
             let (joined, expected) = (subscriber.joined, &subscriber.model.expected);
-            let wrong = format!("nothing is broken, and subscriber {number} ({joined:?}) must receive {expected:?}");
+            let wrong = format!(
+                "nothing is broken, and subscriber {number} ({joined:?}) must receive {expected:?}"
+            );
             return self.fail(wrong);
         }
         for (number, subscriber) in &hub.subscribers {
@@ -129,13 +145,16 @@ impl Simulation {
             let (stats, model) = (subscription.stats(), &subscriber.model);
             let counted = (stats.received, stats.delivered + stats.lagged, stats.queued);
             if counted != (model.matched, model.next, 0) || stats.lagged != stats.dropped {
-                return self.fail(format!("the statistics of subscriber {number} are wrong: {stats:?}"));
+                return self
+                    .fail(format!("the statistics of subscriber {number} are wrong: {stats:?}"));
             }
         }
         let stats = hub.handle.stats();
         if stats.subscriptions != hub.subscribers.len() as u64 {
             let count = hub.subscribers.len();
-            return self.fail(format!("{count} are subscribed, and the statistics of the hub are {stats:?}"));
+            return self.fail(format!(
+                "{count} are subscribed, and the statistics of the hub are {stats:?}"
+            ));
         }
         let wanted: Vec<&str> = supervisor.channels().map(|(name, _)| name).collect();
         let views = hub.probe.channels();

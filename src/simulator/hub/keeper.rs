@@ -57,7 +57,8 @@ impl Simulation {
         let is_healed = |(name, was): &(&String, &crate::hub::tests::probe::ChannelView)| {
             was.is_refused && after.get(*name).is_some_and(|is| !is.is_refused && is.is_active)
         };
-        let healed = before.iter().filter(is_healed).filter_map(|(name, _)| self.channels.find(name));
+        let healed =
+            before.iter().filter(is_healed).filter_map(|(name, _)| self.channels.find(name));
         let healed: BTreeSet<usize> = healed.collect();
         let (position, gaps) = (self.sink.get().taken.len(), self.sink.get().gaps.len());
         let is_held = self.sink.get().is_held;

@@ -156,7 +156,8 @@ impl Simulation {
         if hub.keeper.is_some() && !hub.is_keeper_scheduled && hub.keeper_waker.take() {
             hub.is_keeper_scheduled = true;
             // Sometimes so late that the session is lost and restored before it runs.
-            let most = if !self.is_calm && hub.random.chance(hub.lateness) { 4_000 * MILLI } else { 50 };
+            let most =
+                if !self.is_calm && hub.random.chance(hub.lateness) { 4_000 * MILLI } else { 50 };
             let delay = hub.random.below(most);
             self.clock.after(delay, SimulatorEvent::Keeper, &mut hub.random);
         }

@@ -117,12 +117,13 @@ impl Model {
 
     /// Puts a gap at a position of the stream of the hub.
     pub(super) fn lost(&mut self, position: usize, sessions: u32, is_shown: bool) {
-        let is_behind = |event: &Expected| {
-            matches!(event, Expected::Notification { position: at, .. } if *at >= position)
-        };
+        let is_behind = |event: &Expected| matches!(event, Expected::Notification { position: at, .. } if *at >= position);
         let at = self.expected.iter().position(is_behind).unwrap_or(self.expected.len());
-        let mut gaps: Vec<&mut Expected> =
-            self.expected.range_mut(..at).filter(|event| matches!(event, Expected::Gap { .. })).collect();
+        let mut gaps: Vec<&mut Expected> = self
+            .expected
+            .range_mut(..at)
+            .filter(|event| matches!(event, Expected::Gap { .. }))
+            .collect();
         let is_full = gaps.len() + 1 >= GAPS_MAX;
         if is_full && let Some(Expected::Gap { sessions: before, .. }) = gaps.pop() {
             *before += sessions;
@@ -167,7 +168,9 @@ impl Model {
         let Some(Expected::Notification { position, channel, process_id, epoch, payload }) =
             self.expected.pop_front_if(|event| matches!(event, Expected::Notification { .. }))
         else {
-            return Err(format!("a notification was received before a gap, or none is left: {found:?}"));
+            return Err(format!(
+                "a notification was received before a gap, or none is left: {found:?}"
+            ));
         };
         if sequence != next || found != (channel, process_id, epoch) || text != payload {
             return Err(format!(
@@ -177,7 +180,9 @@ impl Model {
             ));
         }
         if position >= shown {
-            return Err(format!("the notification at {position} was received while it was held back"));
+            return Err(format!(
+                "the notification at {position} was received while it was held back"
+            ));
         }
         if epoch < self.gap_epoch {
             return Err(format!(
@@ -193,13 +198,18 @@ impl Model {
     /// Handles a report that the queue was full.
     pub(super) fn lag(&mut self, first: u64, count: u64, wish: &Wish) -> Result<(), String> {
         if first != self.next || count == 0 {
-            return Err(format!("{count} from {first} are reported as lost, {} is next", self.next));
+            return Err(format!(
+                "{count} from {first} are reported as lost, {} is next",
+                self.next
+            ));
         }
         for _ in 0..count {
             let Some(Expected::Notification { payload, .. }) =
                 self.expected.pop_front_if(|event| matches!(event, Expected::Notification { .. }))
             else {
-                return Err(format!("{count} from {first} are reported as lost, and there are fewer"));
+                return Err(format!(
+                    "{count} from {first} are reported as lost, and there are fewer"
+                ));
             };
             self.next += 1;
             self.unread_bytes -= bytes(&payload);
@@ -217,7 +227,9 @@ impl Model {
                 self.gap_epoch = epoch;
                 Ok(())
             }
-            other => Err(format!("a gap of {sessions} sessions was received, and next is {other:?}")),
+            other => {
+                Err(format!("a gap of {sessions} sessions was received, and next is {other:?}"))
+            }
         }
     }
 }

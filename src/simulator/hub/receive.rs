@@ -62,7 +62,12 @@ impl Polled {
     }
 }
 
-fn poll_once(subscription: &mut Subscription, way: u64, max: usize, cx: &mut Context<'_>) -> Polled {
+fn poll_once(
+    subscription: &mut Subscription,
+    way: u64,
+    max: usize,
+    cx: &mut Context<'_>,
+) -> Polled {
     match way {
         0 => match subscription.try_recv() {
             Ok(Some(event)) => Polled::Events(vec![event.into()]),
@@ -105,7 +110,9 @@ impl Simulation {
             let (way, max) = (hub.random.below(6), hub.random.index(9));
             let max = if way == 5 { usize::MAX } else { max };
             let waker = Waker::from(subscriber.waker.clone());
-            let SubscriberStage::Receiving(subscription) = &mut subscriber.stage else { return true };
+            let SubscriberStage::Receiving(subscription) = &mut subscriber.stage else {
+                return true;
+            };
             match poll_once(subscription, way, max, &mut Context::from_waker(&waker)) {
                 Polled::Nothing { will_wake: true } => {
                     subscriber.is_asleep = true;
@@ -138,7 +145,8 @@ impl Simulation {
         let is_first = std::mem::take(&mut subscriber.must_begin_with_gap);
         let is_gap = matches!(event, Received::Gap(_));
         if is_first && !is_gap {
-            return self.fail(format!("subscriber {number} was pending, and does not begin with a gap"));
+            return self
+                .fail(format!("subscriber {number} was pending, and does not begin with a gap"));
         }
         let Subscriber { model, wish, .. } = subscriber;
         let Some(hub) = &mut self.hub else { return };
@@ -174,7 +182,12 @@ impl Simulation {
     }
 
     /// Handles the end of the stream. Returns whether it was the last result.
-    fn received_end_of_hub(&mut self, number: usize, subscriber: &mut Subscriber, error: Option<&Error>) -> bool {
+    fn received_end_of_hub(
+        &mut self,
+        number: usize,
+        subscriber: &mut Subscriber,
+        error: Option<&Error>,
+    ) -> bool {
         let text = error.map(Error::to_string);
         log_line!(self, "subscriber {number}: the end, {text:?}");
         if !self.has_task_ended {
@@ -189,7 +202,9 @@ impl Simulation {
         match &self.done {
             Some(Err(cause)) if !has_cause => {
                 if text != Some(cause.to_string()) {
-                    self.fail(format!("subscriber {number} received {text:?}, and the cause is {cause}"));
+                    self.fail(format!(
+                        "subscriber {number} received {text:?}, and the cause is {cause}"
+                    ));
                 }
                 false
             }

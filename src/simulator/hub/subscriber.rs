@@ -71,7 +71,11 @@ impl Simulation {
     }
 
     /// Polls a subscribe. Returns whether the subscriber stays.
-    pub(super) fn continue_subscribe(&mut self, number: usize, subscriber: &mut Subscriber) -> bool {
+    pub(super) fn continue_subscribe(
+        &mut self,
+        number: usize,
+        subscriber: &mut Subscriber,
+    ) -> bool {
         let SubscriberStage::Subscribing(future) = &mut subscriber.stage else { return true };
         let waker = Waker::from(subscriber.waker.clone());
         let polled = future.as_mut().poll(&mut Context::from_waker(&waker));
@@ -91,16 +95,29 @@ impl Simulation {
         }
     }
 
-    fn has_subscribed(&mut self, number: usize, subscriber: &mut Subscriber, subscription: Subscription) {
+    fn has_subscribed(
+        &mut self,
+        number: usize,
+        subscriber: &mut Subscriber,
+        subscription: Subscription,
+    ) {
         let listening = subscription.listening();
         log_line!(self, "subscriber {number}: {listening:?}");
+        let sink = self.sink.get();
+        let (gaps, held_at) = (sink.gaps.len(), sink.held_at);
+        drop(sink);
         let Some(hub) = &mut self.hub else { return };
         if subscriber.joined.is_none() {
             hub.counts.at_once += 1;
-            subscriber.joined = Some(self.sink.get().gaps.len());
+            subscriber.joined = Some(gaps);
+            if held_at.is_some() && listening == Listening::Active {
+                return self
+                    .fail(format!("subscriber {number} is active, and everything is held back"));
+            }
         } else {
             hub.counts.waited += 1;
         }
+        let Some(hub) = &mut self.hub else { return };
         subscriber.must_begin_with_gap = listening == Listening::Pending;
         hub.counts.pending += u64::from(subscriber.must_begin_with_gap);
         subscriber.stage = SubscriberStage::Receiving(subscription);
@@ -113,7 +130,8 @@ impl Simulation {
         log_line!(self, "subscriber {number}: {error}");
         let mut channels = subscriber.wish.channels.iter();
         let may_be_refused = channels.any(|&channel| self.channels.0[channel].is_refusable);
-        let has_ended = self.is_closing || self.done.is_some() || self.has_task_ended || self.is_dropped;
+        let has_ended =
+            self.is_closing || self.done.is_some() || self.has_task_ended || self.is_dropped;
         let Some(hub) = &mut self.hub else { return };
         match error.kind() {
             ErrorKind::Closed if has_ended => hub.counts.refused_at_the_end += 1,
@@ -135,7 +153,9 @@ impl Simulation {
         });
         let counts = &mut hub.counts;
         match &subscriber.stage {
-            SubscriberStage::Subscribing(_) if subscriber.joined.is_none() => counts.dropped_waiting += 1,
+            SubscriberStage::Subscribing(_) if subscriber.joined.is_none() => {
+                counts.dropped_waiting += 1
+            }
             // The answer is there, and was not seen.
             SubscriberStage::Subscribing(_) => counts.dropped_after_the_answer += 1,
             SubscriberStage::Receiving(_) => {

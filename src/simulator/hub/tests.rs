@@ -74,7 +74,10 @@ impl HubSums {
 impl fmt::Display for HubSums {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { events, commits, lost, handovers, .. } = self;
-        write!(f, "{events} events, {commits} commits, {lost} sessions lost, {handovers} handovers")?;
+        write!(
+            f,
+            "{events} events, {commits} commits, {lost} sessions lost, {handovers} handovers"
+        )?;
         for (name, count) in self.counts.all() {
             write!(f, ", {name} {count}")?;
         }

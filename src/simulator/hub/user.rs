@@ -80,7 +80,8 @@ impl Simulation {
             topic,
             prefix: if random.chance(20) { random.pick(&PREFIXES) } else { "" },
             ignored: random.chance(5).then(|| next + i32::try_from(random.below(20)).unwrap()),
-            capacity: usize::try_from(if random.chance(50) { random.size(8) } else { 1_024 }).unwrap(),
+            capacity: usize::try_from(if random.chance(50) { random.size(8) } else { 1_024 })
+                .unwrap(),
             bytes: if random.chance(30) { 8 * 1024 } else { 1024 * 1024 },
             drops_oldest: random.chance(50),
         })
