@@ -31,7 +31,10 @@ impl HubHandle {
     }
 
     /// See [`Hub::subscribe_many`](crate::Hub::subscribe_many).
-    pub fn subscribe_many(&self, channels: impl IntoIterator<Item = impl AsRef<str>>) -> Subscribe {
+    pub fn subscribe_many(
+        &self,
+        channels: impl IntoIterator<Item = impl AsRef<str>>,
+    ) -> Subscribe {
         let routes = || {
             let names = channels.into_iter().map(|channel| checked(channel.as_ref()));
             let names = names.collect::<Result<BTreeSet<Arc<str>>, Error>>()?;

@@ -131,7 +131,10 @@ impl Hub {
 
     /// Subscribes to several channels, whose notifications arrive in the order in which the server sent them. A list without channels is an
     /// error. See [`subscribe`](Self::subscribe).
-    pub fn subscribe_many(&self, channels: impl IntoIterator<Item = impl AsRef<str>>) -> Subscribe {
+    pub fn subscribe_many(
+        &self,
+        channels: impl IntoIterator<Item = impl AsRef<str>>,
+    ) -> Subscribe {
         self.handle.subscribe_many(channels)
     }
 

@@ -24,6 +24,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
+use futures_core::{FusedStream, Stream};
 pub use self::builder::ListenerBuilder;
 pub use self::handle::ListenerHandle;
 pub(crate) use self::running::RunningTask;
@@ -35,7 +36,6 @@ use crate::proto::ring::Consumer;
 use crate::proto::session::Rows;
 use crate::proto::supervisor::{Listening, State};
 use crate::queue::{Chunk, CurrentRun, Receiver, RingSource};
-use futures_core::{FusedStream, Stream};
 
 /// A listener that reconnects and reports every loss. A task of its own reads the socket into a bounded queue.
 ///

@@ -122,8 +122,7 @@ pub(crate) fn check_separator(separator: u8) -> Result<(), Error> {
     match separator {
         1..=0x7f => Ok(()),
         _ => {
-            let message =
-                format!("the topic separator is {separator:#04x}: use an ASCII character");
+            let message = format!("the topic separator is {separator:#04x}: use an ASCII character");
             Err(Error::new(ErrorKind::Config, message))
         }
     }

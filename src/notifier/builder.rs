@@ -52,12 +52,7 @@ pub struct NotifierBuilder {
 
 impl NotifierBuilder {
     pub(super) fn new(config: Result<Config, Error>) -> Self {
-        Self {
-            config,
-            answer_timeout: ANSWER_TIMEOUT,
-            queue_bytes: QUEUE_BYTES,
-            separator: topic::SEPARATOR,
-        }
+        Self { config, answer_timeout: ANSWER_TIMEOUT, queue_bytes: QUEUE_BYTES, separator: topic::SEPARATOR }
     }
 
     /// Sets how long the server may be silent while a command is unanswered: 30 s by default, more than zero. After that

@@ -36,7 +36,14 @@ impl CurrentRun {
 
     fn new(bytes: CurrentBytes) -> Self {
         let info = ReceiveInfo { received_at: SystemTime::UNIX_EPOCH, epoch: 1 };
-        Self { bytes, info, owned_info: info.into(), offset: 0, left: 0, next: 0 }
+        Self {
+            bytes,
+            info,
+            owned_info: info.into(),
+            offset: 0,
+            left: 0,
+            next: 0,
+        }
     }
 
     /// Replaces the run. The first notification of the new one has sequence number `first`. The first `skip` of them are

@@ -245,8 +245,9 @@ impl BufferPart {
             Kept::Pinned(pins) => pins.pin(),
             Kept::Shared => part.len() >= self.bytes.len() / SHARED_DIVISOR,
         };
-        is_kept
-            .then(|| PinnedBytes(Self { bytes: self.bytes.slice(range), kept: self.kept.clone() }))
+        is_kept.then(|| {
+            PinnedBytes(Self { bytes: self.bytes.slice(range), kept: self.kept.clone() })
+        })
     }
 }
 
@@ -383,10 +384,11 @@ mod tests {
     fn the_counter_of_a_buffer_without_pins_is_used_for_the_next_buffer() {
         let pins = Pins::new(10 * SIZE);
         let mut current_bytes = current_bytes(&pins, 1);
-        let counts = |current_bytes: &CurrentBytes| match &current_bytes.part.kept {
-            Kept::Pinned(pins) => Some(Arc::as_ptr(pins)),
-            Kept::Copied | Kept::Shared => None,
-        };
+        let counts =
+            |current_bytes: &CurrentBytes| match &current_bytes.part.kept {
+                Kept::Pinned(pins) => Some(Arc::as_ptr(pins)),
+                Kept::Copied | Kept::Shared => None,
+            };
         let first = counts(&current_bytes);
         drop(current_bytes.part().pin(0..1));
         current_bytes.replace(Bytes::from_static(b"second"), NonZeroU64::new(2));
