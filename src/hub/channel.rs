@@ -41,6 +41,8 @@ pub(super) struct HubChannel {
     pub(super) is_held: bool,
     /// The error with which the server refuses it in the current session.
     pub(super) refusal: Option<Error>,
+    /// A gap has reported it as refused since LISTEN was sent.
+    pub(super) was_refused_meanwhile: bool,
 }
 
 /// What was sent last for a channel.
@@ -48,8 +50,10 @@ pub(super) struct HubChannel {
 pub(super) enum ListenState {
     /// Nothing: the session does not listen to it.
     Idle,
-    /// LISTEN was sent.
+    /// LISTEN was sent, and the supervisor does not want the channel yet.
     Listening,
+    /// LISTEN was sent again for a channel that was active, or is refused in this session.
+    ListeningAgain,
     /// LISTEN was answered. The supervisor restores it.
     Active,
     /// UNLISTEN was sent.
@@ -76,6 +80,7 @@ impl HubChannel {
             is_changed: false,
             is_held: false,
             refusal: None,
+            was_refused_meanwhile: false,
         }
     }
 
@@ -89,10 +94,9 @@ impl HubChannel {
         match self.listen {
             ListenState::Idle if self.subscriptions > 0 => Needed::Listen,
             ListenState::Active if self.subscriptions == 0 => Needed::Unlisten,
-            // The server has refused it in this session, and another subscription asks for it.
-            ListenState::Active if self.refusal.is_some() && !self.waiting.is_empty() => {
-                Needed::Listen
-            }
+            // The server has refused it in this session, and another subscription asks for it. Another session may have been accepted
+            // since then.
+            ListenState::Active if !self.waiting.is_empty() => Needed::Listen,
             _ => Needed::Nothing,
         }
     }
@@ -110,18 +114,18 @@ impl HubChannel {
         }
     }
 
-    /// Removes a mailbox.
-    pub(super) fn leave(&mut self, topic: Option<&Arc<str>>, mailbox: &Arc<Mailbox>) {
+    /// Removes a mailbox. Returns whether it was a member.
+    pub(super) fn leave(&mut self, topic: Option<&Arc<str>>, mailbox: &Arc<Mailbox>) -> bool {
         let Some(topic) = topic else { return self.plain.remove(mailbox) };
-        if let Some(members) = self.topics.get_mut(topic) {
-            members.remove(mailbox);
-            if members.is_empty() {
-                self.topics.remove(topic);
-            }
+        let Some(members) = self.topics.get_mut(topic) else { return false };
+        let was_member = members.remove(mailbox);
+        if members.is_empty() {
+            self.topics.remove(topic);
         }
         if self.topics.is_empty() {
             self.topics.shrink_to_fit();
         }
+        was_member
     }
 
     /// Returns all mailboxes. A subscription to several topics would be returned for each.

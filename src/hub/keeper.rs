@@ -22,9 +22,8 @@ pub(super) async fn keep(shared: Arc<HubShared>, listener: ListenerHandle) {
             woken.wake();
         }
         if !changes.unlisten.is_empty() {
-            // The hub has ended if this fails: then its channels do not matter.
-            let _ = listener.unlisten_many(&changes.unlisten).await;
-            shared.lock().unlistened(&changes.unlisten);
+            let result = listener.unlisten_many(&changes.unlisten).await;
+            shared.lock().unlistened(&changes.unlisten, &result);
         }
         if !shared.lock().has_changes() {
             shared.changed.notified().await;

@@ -212,10 +212,11 @@ impl Mailbox {
         self.lock().mark(position, gap);
     }
 
-    /// Puts a gap at the end. Returns the waker of a consumer that sleeps, unless the gap is held back.
-    pub(super) fn mark_now(&self, gap: &Arc<Gap>, is_held: bool) -> Option<Waker> {
+    /// Puts a gap behind everything. The consumer can take it at once, unless something is held back: `is_held` says whether that is true
+    /// for all mailboxes. Returns the waker of a consumer that sleeps.
+    pub(super) fn mark_here(&self, gap: &Arc<Gap>, is_held: bool) -> Option<Waker> {
         let mut content = self.lock();
-        content.mark(u64::MAX, gap);
+        content.mark_here(gap);
         if is_held || content.is_held {
             return None;
         }
@@ -379,10 +380,25 @@ impl Content {
         }
     }
 
+    /// Puts a gap behind everything.
+    fn mark_here(&mut self, gap: &Arc<Gap>) {
+        // What follows has the same position or a later one, and so has a gap that is put there later.
+        let position = self.entries.back().map_or(0, |last| last.at);
+        self.insert_gap(self.entries.len(), position, gap);
+    }
+
     fn mark(&mut self, position: u64, gap: &Arc<Gap>) {
-        self.gaps += 1;
         let held = self.entries.iter().skip(self.visible);
-        let at = self.visible + held.take_while(|entry| entry.at < position).count();
+        let is_before = |entry: &&Entry| {
+            entry.at < position || entry.at == position && matches!(entry.kind, Kind::Gap(_))
+        };
+        let at = self.visible + held.take_while(is_before).count();
+        self.insert_gap(at, position, gap);
+    }
+
+    /// Inserts a gap, or merges it into the one before it.
+    fn insert_gap(&mut self, at: usize, position: u64, gap: &Arc<Gap>) {
+        self.gaps += 1;
         let before = self.entries.iter_mut().take(at);
         let mut unread = before.rev().filter_map(|entry| match &mut entry.kind {
             Kind::Gap(unread) => Some(unread),
@@ -501,5 +517,40 @@ impl Source for MailboxSource {
         let delivered = &self.mailbox.delivered;
         // The consumer is its only writer.
         delivered.store(delivered.load(Ordering::Relaxed).wrapping_add(count), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+impl Mailbox {
+    /// Returns what is wrong with the content: the limits hold, and the counts are those of the entries.
+    pub(super) fn wrong(&self) -> Option<&'static str> {
+        let content = self.lock();
+        let (mut count, mut bytes, mut gaps, mut losses) = (0, 0, 0, 0);
+        for entry in &content.entries {
+            match &entry.kind {
+                Kind::Run(run) => {
+                    count += run.count as u64;
+                    bytes += run.frames.len() as u64;
+                }
+                Kind::Lost(..) => losses += 1,
+                Kind::Gap(_) => gaps += 1,
+            }
+        }
+        let wrong = if content.unread > self.limits.capacity
+            || content.unread_bytes > self.limits.bytes
+        {
+            "has more unread than its limits"
+        } else if (count, bytes) != (content.unread, content.unread_bytes) && !content.is_closed {
+            "has other entries than it counts"
+        } else if gaps > GAPS_MAX {
+            "has too many gaps"
+        } else if losses > 2 * usize::try_from(content.unread).unwrap() + 2 * GAPS_MAX + 70 {
+            "has too many losses"
+        } else if content.visible > content.entries.len() {
+            "shows more entries than it has"
+        } else {
+            return None;
+        };
+        Some(wrong)
     }
 }

@@ -52,18 +52,21 @@ impl Members {
         }
     }
 
-    /// Removes a mailbox.
-    pub(super) fn remove(&mut self, member: &Arc<Mailbox>) {
+    /// Removes a mailbox. Returns whether it was a member.
+    pub(super) fn remove(&mut self, member: &Arc<Mailbox>) -> bool {
         match self {
             Self::One(one) if Arc::ptr_eq(one, member) => *self = Self::None,
-            Self::None | Self::One(_) => {}
+            Self::None | Self::One(_) => return false,
             Self::Many(many) => {
-                many.remove(member);
+                if !many.remove(member) {
+                    return false;
+                }
                 if let [last] = many.list.as_slice() {
                     *self = Self::One(last.clone());
                 }
             }
         }
+        true
     }
 }
 
@@ -80,12 +83,13 @@ impl Indexed {
         }
     }
 
-    fn remove(&mut self, member: &Arc<Mailbox>) {
+    /// Removes a mailbox. Returns whether it was a member.
+    fn remove(&mut self, member: &Arc<Mailbox>) -> bool {
         let found = match self.index.is_empty() {
             true => self.list.iter().position(|one| Arc::ptr_eq(one, member)),
             false => self.index.remove(&address(member)),
         };
-        let Some(at) = found.filter(|at| *at < self.list.len()) else { return };
+        let Some(at) = found.filter(|at| *at < self.list.len()) else { return false };
         self.list.swap_remove(at);
         if let Some(moved) = self.list.get(at).filter(|_| !self.index.is_empty()) {
             self.index.insert(address(moved), at);
@@ -94,6 +98,7 @@ impl Indexed {
             self.index = HashMap::new();
             self.list.shrink_to(INDEXED);
         }
+        true
     }
 }
 
@@ -121,8 +126,8 @@ mod tests {
                 expected.push(mailbox);
             } else {
                 let leaves = expected.swap_remove((random >> 16) as usize % expected.len());
-                members.remove(&leaves);
-                members.remove(&leaves);
+                assert!(members.remove(&leaves));
+                assert!(!members.remove(&leaves));
             }
             assert_eq!(members.is_empty(), expected.is_empty());
             let mut found: Vec<usize> = members.as_slice().iter().map(address).collect();

@@ -24,7 +24,7 @@ mod stats;
 mod subscribe;
 mod subscription;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::time::Duration;
 

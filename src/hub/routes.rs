@@ -87,6 +87,8 @@ pub(super) struct Routes {
     topics_of: HashMap<String, TopicOf>,
     /// Channels that may need a command.
     changed: VecDeque<Arc<str>>,
+    /// Channels whose UNLISTEN was refused: they may need it with the next commands.
+    postponed: Vec<Arc<str>>,
     /// Groups that are sent again in parts, because the server has refused one of their channels.
     divided: Vec<Vec<Arc<str>>>,
     waiting: HashMap<u64, Waiting>,
@@ -115,6 +117,7 @@ impl Routes {
             topic_of,
             topics_of,
             changed: VecDeque::new(),
+            postponed: Vec::new(),
             divided: Vec::new(),
             waiting: HashMap::new(),
             next_number: 0,
@@ -189,24 +192,26 @@ impl Routes {
         if is_held || self.is_held { Listening::Pending } else { Listening::Active }
     }
 
-    /// Removes a subscription that has joined, or that waits with this number.
+    /// Removes a subscription that has joined, or that waits with this number. It does nothing if the wait has failed: the answer
+    /// may be dropped unseen.
     pub(super) fn leave(&mut self, mailbox: &Arc<Mailbox>, routes: &[Route], number: Option<u64>) {
-        let was_waiting = number.is_some_and(|number| self.waiting.remove(&number).is_some());
-        if !was_waiting {
-            self.subscriptions -= 1;
-        }
+        let waited = number.filter(|number| self.waiting.remove(number).is_some());
+        let mut has_joined = false;
         for Route { channel, topic } in routes {
             let Some(found) = self.channels.get_mut(channel) else { continue };
-            if let Some(number) = number.filter(|_| was_waiting) {
-                found.waiting.remove(&number);
-            } else {
-                found.leave(topic.as_ref(), mailbox);
+            match waited {
+                Some(number) => {
+                    found.waiting.remove(&number);
+                }
+                None if found.leave(topic.as_ref(), mailbox) => has_joined = true,
+                None => continue,
             }
             found.subscriptions -= 1;
             if found.subscriptions == 0 {
                 self.change(channel);
             }
         }
+        self.subscriptions -= usize::from(has_joined);
     }
 
     // ---- commands ----
@@ -218,6 +223,7 @@ impl Routes {
             self.channels.remove(channel);
         } else if !mem::replace(&mut found.is_changed, true) {
             self.changed.push_back(channel.clone());
+            self.changed.extend(self.postponed.drain(..));
         }
     }
 
@@ -240,7 +246,11 @@ impl Routes {
             found.is_changed = false;
             match found.needed() {
                 Needed::Listen => {
-                    found.listen = ListenState::Listening;
+                    found.listen = match found.listen {
+                        ListenState::Active => ListenState::ListeningAgain,
+                        _ => ListenState::Listening,
+                    };
+                    found.was_refused_meanwhile = false;
                     changes.listen.push(channel);
                 }
                 Needed::Unlisten => {
@@ -283,34 +293,55 @@ impl Routes {
     fn is_active_now(&mut self, channel: &Arc<str>, woken: &mut Woken) {
         let Some(found) = self.channels.get_mut(channel) else { return };
         found.listen = ListenState::Active;
+        // The answer may be that of an earlier session than the refusal, or that of a later LISTEN.
+        if mem::take(&mut found.was_refused_meanwhile) {
+            return self.change(channel);
+        }
         if let Some(refusal) = found.refusal.take() {
             // Those that had joined before have missed what was sent while the server refused the channel.
             let gap = Gap::within_session(refusal, SystemTime::now(), self.epoch);
             let gap = Arc::new(gap);
             for mailbox in found.mailboxes() {
-                woken.wakers.extend(mailbox.mark_now(&gap, self.is_held));
+                woken.wakers.extend(mailbox.mark_here(&gap, self.is_held));
             }
         }
         for number in mem::take(&mut found.waiting) {
             let Some(waiting) = self.waiting.get_mut(&number) else { continue };
             waiting.missing -= 1;
-            if waiting.missing == 0
-                && let Some(waiting) = self.waiting.remove(&number)
-            {
-                let listening = self.join(&waiting.mailbox, &waiting.routes);
-                woken.replies.push((waiting.reply, Ok(listening)));
+            if waiting.missing == 0 {
+                self.end_wait(number, woken);
             }
         }
         // The last subscription may have left in the meantime.
         self.change(channel);
     }
 
+    /// Lets a subscription join for which every channel was active at some time. If the server refuses one of them by now, it has not
+    /// got the gap that reports this, and waits for that channel again.
+    fn end_wait(&mut self, number: u64, woken: &mut Woken) {
+        let Some(mut waiting) = self.waiting.remove(&number) else { return };
+        for Route { channel, .. } in waiting.routes.iter() {
+            let Some(found) = self.channels.get_mut(channel) else { continue };
+            if !found.is_active() {
+                found.waiting.insert(number);
+                waiting.missing += 1;
+                self.change(channel);
+            }
+        }
+        if waiting.missing > 0 {
+            self.waiting.insert(number, waiting);
+            return;
+        }
+        let listening = self.join(&waiting.mailbox, &waiting.routes);
+        woken.replies.push((waiting.reply, Ok(listening)));
+    }
+
     fn is_refused(&mut self, channel: &Arc<str>, error: &Error, woken: &mut Woken) {
         let Some(found) = self.channels.get_mut(channel) else { return };
-        // If it was refused before, others have joined it, and the supervisor listens to it with the next session.
-        found.listen = match found.refusal {
-            Some(_) => ListenState::Active,
-            None => ListenState::Idle,
+        // If it was active or refused before, others have joined it, and the supervisor listens to it with the next session.
+        found.listen = match found.listen {
+            ListenState::ListeningAgain => ListenState::Active,
+            _ => ListenState::Idle,
         };
         for number in mem::take(&mut found.waiting) {
             self.fail(number, error, woken);
@@ -330,14 +361,23 @@ impl Routes {
         woken.replies.push((waiting.reply, Err(error.clone())));
     }
 
-    /// Handles the answer to UNLISTEN.
-    pub(super) fn unlistened(&mut self, channels: &[Arc<str>]) {
+    /// Handles the answer to UNLISTEN. If the server refuses it, it is sent again with the next command, because a repetition at once
+    /// would be refused again.
+    pub(super) fn unlistened(&mut self, channels: &[Arc<str>], result: &Result<(), Error>) {
+        let is_refused = result.as_ref().is_err_and(|error| error.kind() != ErrorKind::Closed);
         for channel in channels {
-            if let Some(found) = self.channels.get_mut(channel) {
+            let Some(found) = self.channels.get_mut(channel) else { continue };
+            if is_refused {
+                found.listen = ListenState::Active;
+                if found.subscriptions == 0 {
+                    self.postponed.push(channel.clone());
+                    continue;
+                }
+            } else {
                 found.listen = ListenState::Idle;
                 found.refusal = None;
-                self.change(channel);
             }
+            self.change(channel);
         }
     }
 
@@ -365,6 +405,7 @@ impl Routes {
     /// Puts each gap at its position, and shows everything.
     pub(super) fn release(&mut self, gaps: Vec<PlacedGap>) -> Woken {
         let last = gaps.last().map(|last| last.gap.clone());
+        self.epoch = last.as_ref().map_or(self.epoch, Gap::epoch);
         for PlacedGap { position, scope, gap } in gaps {
             let gap = Arc::new(gap);
             match scope {
@@ -401,6 +442,7 @@ impl Routes {
         for (name, error) in gap.refused() {
             if let Some(found) = self.channels.get_mut(name.as_str()) {
                 found.refusal = Some(error.clone());
+                found.was_refused_meanwhile = true;
             }
         }
     }
@@ -452,4 +494,12 @@ pub(super) enum Subscribed {
     Joined(Listening),
     /// The subscription waits, with this number.
     Waits(u64),
+}
+
+#[cfg(test)]
+impl Routes {
+    /// Returns the routes of each subscription that waits.
+    pub(super) fn waiting_routes(&self) -> impl Iterator<Item = &[Route]> {
+        self.waiting.values().map(|waiting| &*waiting.routes)
+    }
 }

@@ -186,20 +186,17 @@ impl HubSink {
     ) {
         let (mut count, mut dropped) = (0, 0);
         for mailbox in mailboxes {
-            let (lost, waker) = match &mailbox.filter {
-                None => {
-                    count += run.count as u64;
-                    mailbox.put(block, run, info, place)
-                }
+            let (more, (lost, waker)) = match &mailbox.filter {
+                None => (run.count, mailbox.put(block, run, info, place)),
                 Some(filter) => {
                     let (frames, run) = filter.apply(block, run);
                     if run.count == 0 {
                         continue;
                     }
-                    count += run.count as u64;
-                    mailbox.put(&frames, run, info, place)
+                    (run.count, mailbox.put(&frames, run, info, place))
                 }
             };
+            count += more as u64;
             dropped += lost;
             self.woken.wakers.extend(waker);
         }

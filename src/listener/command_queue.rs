@@ -76,6 +76,18 @@ pub(crate) struct CommandRoom {
     /// The calls that were sent to the task: see [`take_sent`](Self::take_sent).
     #[cfg(test)]
     sent: Mutex<Vec<Option<u64>>>,
+    /// See [`take_made`](Self::take_made).
+    #[cfg(test)]
+    made: Mutex<Vec<MadeCall>>,
+}
+
+/// A LISTEN or UNLISTEN of a handle.
+#[cfg(test)]
+#[derive(Debug)]
+pub(crate) struct MadeCall {
+    pub(crate) number: u64,
+    pub(crate) is_listen: bool,
+    pub(crate) channels: Vec<String>,
 }
 
 #[derive(Default)]
@@ -106,6 +118,8 @@ impl Default for CommandRoom {
             state: Mutex::default(),
             #[cfg(test)]
             sent: Mutex::default(),
+            #[cfg(test)]
+            made: Mutex::default(),
         }
     }
 }
@@ -259,6 +273,8 @@ impl CommandQueue {
         }
         let number = state.next_number;
         state.next_number += 1;
+        #[cfg(test)]
+        queue.was_made(number, &call);
         state.waiting.insert(number, WaitingCall { call, bytes, requests: self.requests.clone() });
         queue.admit(&mut state);
         let waits = state.waiting.contains_key(&number);
@@ -314,6 +330,20 @@ impl CommandRoom {
 
     fn was_sent(&self, number: Option<u64>) {
         self.sent.lock().unwrap().push(number);
+    }
+
+    fn was_made(&self, number: u64, call: &HandleCall) {
+        let (is_listen, channels) = match call {
+            HandleCall::Command(Command::Listen(channels), _) => (true, channels.clone()),
+            HandleCall::Command(Command::Unlisten(channels), _) => (false, channels.clone()),
+            _ => return,
+        };
+        self.made.lock().unwrap().push(MadeCall { number, is_listen, channels });
+    }
+
+    /// Returns each LISTEN and UNLISTEN that was sent or waits for room, since the last time.
+    pub(crate) fn take_made(&self) -> Vec<MadeCall> {
+        mem::take(&mut self.made.lock().unwrap())
     }
 
     /// Returns the calls that were sent to the task since the last time, in their order: the number of each one, or `None`

@@ -139,7 +139,7 @@ impl Calls {
         taken
     }
 
-    fn next_id(&mut self) -> u64 {
+    pub(super) fn next_id(&mut self) -> u64 {
         self.made += 1;
         self.made - 1
     }
@@ -186,8 +186,12 @@ impl Simulation {
         let id = self.calls.next_id();
         log_line!(self, "command {id}: drain");
         self.calls.overtaking = Some(id);
-        let future = CallFuture::new(send_drain(self.calls.queue.clone(), timeout));
+        let future = match &self.hub {
+            Some(hub) => hub.drain(timeout),
+            None => CallFuture::new(send_drain(self.calls.queue.clone(), timeout)),
+        };
         self.begin_call(id, Request::Drain, None, future);
+        self.keep_drain_of_hub(id);
         let was_refused = self.calls.is_refusing || self.calls.was_drain_sent;
         self.calls.was_drain_sent = true;
         if self.calls.overtaking.take().is_some() && !was_refused {

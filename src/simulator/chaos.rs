@@ -269,7 +269,7 @@ impl Simulation {
     }
 
     /// Changes the channels that the servers refuse.
-    fn refuse(&mut self) {
+    pub(super) fn refuse(&mut self) {
         let refused: Vec<String> = if self.random.chance(50) {
             Vec::new()
         } else {

@@ -71,6 +71,14 @@ pub(super) enum SimulatorEvent {
     Drop,
     /// The hook returns.
     Hook(u64),
+    /// The keeper of a hub was woken and is polled.
+    Keeper,
+    /// The user of a hub subscribes or leaves.
+    HubUser,
+    /// A subscription of a hub is polled.
+    Subscriber(usize),
+    /// A subscriber of a hub leaves.
+    Leave(usize),
     // ---- the run ----
     /// From here on nothing breaks.
     Calm,
@@ -95,6 +103,10 @@ impl SimulatorEvent {
                 | Self::EndAgain
                 | Self::UserEnds
                 | Self::Hook(_)
+                | Self::Keeper
+                | Self::HubUser
+                | Self::Subscriber(_)
+                | Self::Leave(_)
         )
     }
 }

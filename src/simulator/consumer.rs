@@ -26,6 +26,10 @@ impl FlagWaker {
     pub(super) fn take(&self) -> bool {
         self.is_woken.swap(false, Ordering::Relaxed)
     }
+
+    pub(super) fn is_woken(&self) -> bool {
+        self.is_woken.load(Ordering::Relaxed)
+    }
 }
 
 impl Wake for FlagWaker {

@@ -51,6 +51,10 @@ impl Simulation {
         let mut last = before.into_iter().chain(later.map(|position| position as u64)).min();
         if log[number].may_be_missed {
             last = None;
+            // The subscriptions of a hub may have left before the listener has detected it.
+            if self.have_left(&log[number].subscribers) {
+                return true;
+            }
         }
         if last.is_none() && is_over {
             return true;
@@ -111,6 +115,8 @@ impl Simulation {
             self.fail(format!(
                 "the consumer has received {seen:?} of {all:?} (notifications, gaps)"
             ));
+        } else if self.hub.is_some() {
+            // The statistics are those of the hub.
         } else if (stats.delivered, stats.lagged) != (self.consumer.delivered, self.consumer.lagged)
             || stats.received != all.0
         {
@@ -134,6 +140,9 @@ impl Simulation {
             self.fail(format!("the statistics are wrong: {stats:?}, and not {counted:?}"));
         }
         let ended = stats.delivered + stats.dropped + stats.queued;
+        if self.hub.is_some() {
+            return;
+        }
         if stats.dropped < stats.lagged
             || self.plan.overflow != Overflow::DropOldest && ended > stats.received
         {

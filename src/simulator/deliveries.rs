@@ -1,6 +1,6 @@
 //! Checks of every event that the consumer receives.
 
-use super::server::{SimulatedServer, payload};
+use super::server::SimulatedServer;
 use super::{Simulation, log_line};
 use crate::notification::Gap;
 
@@ -41,7 +41,7 @@ impl Simulation {
         if let Some(number) = SimulatedServer::number(process_id) {
             let commit = &self.servers[server].log[number];
             let name = &self.channels.0[commit.channel].name;
-            if name.as_bytes() != channel || payload(server, number).as_bytes() != text {
+            if name.as_bytes() != channel || self.payload(server, number).as_bytes() != text {
                 let text = String::from_utf8_lossy(text).into_owned();
                 return self
                     .fail(format!("commit {number} was delivered with other text: {text:?}"));

@@ -117,6 +117,9 @@ impl Simulation {
                 .fail(format!("the task has ended with {done:?}, and its cause is {cause:?}"));
         }
         self.end_calls();
+        // The sink is dropped with the task too.
+        let hub = self.sink.get_mut().hub.take();
+        drop(hub);
         // The producer is dropped with the task, so that the stream ends.
         let (pins, counters) = (Pins::new(0), Arc::new(QueueCounters::default()));
         let (producer, _) = ring::channel(1);
@@ -133,6 +136,7 @@ impl Simulation {
         let is_well = self.state == State::Connected
             && self.calls.are_answered()
             && !self.sink.get().is_held
+            && self.hub_is_quiet()
             && self
                 .current()
                 .is_some_and(|index| self.connections[index].to_client.last <= now)
@@ -196,6 +200,9 @@ impl Simulation {
         }
         if !self.consumer.has_ended && self.consumer.listener.is_some() {
             self.fail("the consumer did not receive the end");
+        }
+        if self.failure.is_none() {
+            self.end_hub();
         }
         if self.failure.is_none() {
             self.check_coverage(true);

@@ -29,6 +29,7 @@ mod dense;
 mod ending;
 mod environment;
 mod hook;
+mod hub;
 mod network;
 mod oracle;
 mod outages;
@@ -61,6 +62,7 @@ use self::connection::SimulatedConnection;
 use self::consumer::{FlagWaker, SimulatedConsumer};
 use self::environment::TaskParts;
 use self::hook::SimulatedHook;
+use self::hub::SimulatedHub;
 use self::plan::Plan;
 use self::random::SimulatorRandom;
 use self::recording_sink::{RecordingSink, SharedSink};
@@ -75,7 +77,7 @@ use crate::listener::task::ListenerTask;
 use crate::listener::{Listener, ListenerHandle, RunningTask};
 use crate::proto::ring::{self, Pins};
 use crate::proto::supervisor::{LinkId, State, Supervisor};
-use crate::queue::RingSink;
+use crate::queue::{QueueCounters, RingSink};
 use crate::testing::SessionId;
 
 /// The highest number of events of a run. More events mean an endless loop.
@@ -122,6 +124,8 @@ struct Simulation {
     asleep_until: Micros,
     /// The supervisor gets calls without an effect.
     has_useless_calls: bool,
+    /// The hub, if the run is one of a hub. The listener is then beside it, and receives everything too.
+    hub: Option<SimulatedHub>,
     // ---- the user ----
     channels: Subscriptions,
     calls: Calls,
@@ -182,7 +186,15 @@ impl Simulation {
         Self::with(plan, random, is_traced)
     }
 
+    /// Creates a run of a hub.
+    fn of_hub(seed: u64, is_traced: bool) -> (Self, TaskParts) {
+        let mut random = SimulatorRandom::new(seed);
+        let plan = Plan::of_hub(&mut random);
+        Self::with(plan, random, is_traced)
+    }
+
     fn with(plan: Plan, mut random: SimulatorRandom, is_traced: bool) -> (Self, TaskParts) {
+        let is_hub = plan.is_hub;
         let clock = Clock::new();
         let channels = Subscriptions::new(plan.channels, plan.initial);
         let initial: Vec<usize> = (0..plan.initial).collect();
@@ -190,7 +202,9 @@ impl Simulation {
         let (producer, consumer) = ring::channel(plan.capacity + 16);
         let pins = Pins::new(0);
         let shared = Arc::new(ListenerShared::with_queue_limit(pins.clone(), plan.queue_bytes));
-        let (capacity, queue) = (plan.capacity, shared.queue());
+        let capacity = plan.capacity;
+        // A hub sets the counters itself.
+        let queue = if is_hub { Arc::new(QueueCounters::default()) } else { shared.queue() };
         let ring = RingSink::new(producer, capacity, plan.bytes, plan.overflow, pins, queue);
         let (sender, requests) = mpsc::unbounded_channel();
         let (tells, connected) = oneshot::channel();
@@ -201,9 +215,15 @@ impl Simulation {
         let supervisor = Supervisor::new(sink.clone(), now, secret, policy);
         let parts = TaskParts { supervisor, requests, connected: tells };
         let handle = ListenerHandle::new(sender.clone(), shared.clone());
-        let listener = Listener::new(consumer, RunningTask::without_task(handle));
+        let listener = Listener::new(consumer, RunningTask::without_task(handle.clone()));
         let queue = CommandQueue::new(sender, shared.clone());
         let proxy = random.apart();
+        let hub = is_hub.then(|| {
+            let (hub, hub_sink) =
+                SimulatedHub::new(handle, shared.clone(), &channels, proxy.apart());
+            sink.get_mut().hub = Some(hub_sink);
+            hub
+        });
         let calls = Calls::new(queue, plan.queue_bytes, proxy.apart());
         let simulation = Self {
             servers: (0..plan.servers)
@@ -241,6 +261,7 @@ impl Simulation {
             alarms: Vec::new(),
             task_calls: (0, 0),
             asleep_until: 0,
+            hub,
             channels,
             calls,
             connected: Some(connected),
@@ -276,6 +297,7 @@ impl Simulation {
         self.clock.at(0, SimulatorEvent::Task, &mut self.random);
         self.schedule_consumer();
         self.schedule_user();
+        self.schedule_hub();
         self.clock.at(0, SimulatorEvent::Commit, &mut self.random);
         self.schedule_script();
         if self.plan.chaos > 0 {
@@ -308,6 +330,7 @@ impl Simulation {
                 event => self.handle(event),
             }
             self.poll_woken(event);
+            self.poll_woken_of_hub(event);
             self.check_memory();
             self.check_room();
         }
@@ -336,6 +359,7 @@ impl Simulation {
                 environment::make_useless_calls(&mut task);
             }
             task.environment.poll_woken(event);
+            task.environment.poll_woken_of_hub(event);
             task.environment.check_sleep(&mut task.supervisor, task.requests.len());
             task.environment.check_memory();
             task.environment.check_room();
@@ -371,6 +395,7 @@ impl Simulation {
             return self.clock.after(SECOND, SimulatorEvent::FinalCheck, &mut self.random);
         }
         self.check_recovered(supervisor);
+        self.check_hub_at_the_end(supervisor);
         if !self.is_closing && self.failure.is_none() {
             self.end_by_choice();
         }
@@ -403,6 +428,10 @@ impl Simulation {
             SimulatorEvent::Overdue(index) => self.is_overdue(index),
             SimulatorEvent::Flap(index) => self.flap(index),
             SimulatorEvent::Hook(number) => self.hook_returns(number),
+            SimulatorEvent::Keeper => self.poll_keeper(),
+            SimulatorEvent::HubUser => self.use_hub(),
+            SimulatorEvent::Subscriber(number) => self.poll_subscriber(number),
+            SimulatorEvent::Leave(number) => self.leave(number),
             SimulatorEvent::Calm => self.calm(),
             SimulatorEvent::CheckRecovery => self.check_recovery(),
             // The caller, which owns the task, handles these.

@@ -168,6 +168,9 @@ impl Simulation {
             .iter()
             .filter_map(|(name, _)| self.channels.find(name))
             .collect();
+        if let Some(hub) = &mut self.hub {
+            hub.are_refused(&refused, index);
+        }
         // When the listener ends, its gaps are reported without a run of the hook.
         if self.is_closing || self.is_dropped || self.done.is_some() {
             return;

@@ -60,6 +60,8 @@ pub(super) struct Plan {
     pub(super) is_dense: bool,
     /// A proxy listens in place of its clients: the server cannot name the channels of a session.
     pub(super) is_proxied: bool,
+    /// It is a run of a hub.
+    pub(super) is_hub: bool,
     /// A proxy begins transactions.
     pub(super) begins: bool,
     /// A proxy ends sessions with an ERROR.
@@ -127,12 +129,21 @@ impl Plan {
             lateness: 0,
             is_dense,
             is_proxied,
+            is_hub: false,
             begins,
             ends_with_error,
         };
         // In a slow network the packets of a dense flow would arrive together.
         let delay = if is_dense { MILLI / 10 } else { plan.delay };
         Self { delay, ..plan }
+    }
+
+    /// Returns the plan of a hub: it begins without channels, and never stalls.
+    pub(super) fn of_hub(random: &mut SimulatorRandom) -> Self {
+        let plan = Self::new(random);
+        let channels = plan.channels.min(12);
+        let overflow = Overflow::DropNewest;
+        Self { is_hub: true, channels, initial: 0, overflow, commands: plan.commands, ..plan }
     }
 
     /// Returns a plan without random failures and commands.
@@ -169,6 +180,7 @@ impl Plan {
             lateness: 0,
             is_dense: false,
             is_proxied: false,
+            is_hub: false,
             begins: false,
             ends_with_error: false,
         }

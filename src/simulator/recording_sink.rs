@@ -1,6 +1,7 @@
 //! [`RecordingSink`]: the real queue, with a record of everything that is put into it.
 
 use std::cell::{Cell, Ref, RefCell, RefMut};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 
+use crate::hub::tests::probe::HubSinkParts;
 use crate::listener::shared::ListenerShared;
 use crate::notification::{Gap, ReceiveInfo};
 use crate::proto::supervisor::{Overflow, PlacedGap, Scope, Sink, State, StreamPosition};
@@ -29,6 +31,8 @@ pub(super) struct Taken {
 pub(super) struct RecordedGap {
     /// The number of notifications before it.
     pub(super) position: u64,
+    /// The consumers that it concerns.
+    pub(super) scope: Scope,
     pub(super) gap: Gap,
     /// The connection whose input was handled at that time.
     pub(super) connection: usize,
@@ -40,6 +44,8 @@ pub(super) struct RecordedGap {
 /// A sink that records what is put into the queue.
 pub(super) struct RecordingSink {
     pub(super) ring: RingSink,
+    /// The sink of a hub. It is then the real one, and the ring gets a copy of everything.
+    pub(super) hub: Option<Box<dyn HubSinkParts>>,
     shared: Arc<ListenerShared>,
     /// The connection whose input is being handled.
     pub(super) connection: usize,
@@ -47,6 +53,9 @@ pub(super) struct RecordingSink {
     pub(super) gaps: Vec<RecordedGap>,
     /// How many of `taken` and of `gaps` are published.
     pub(super) shown: (usize, usize),
+    /// The number of notifications before those that are held back, for all consumers, and for those of a channel.
+    pub(super) held_at: Option<usize>,
+    pub(super) held_channels: BTreeMap<String, usize>,
     /// The queue holds back everything.
     pub(super) is_held: bool,
     /// How often that began.
@@ -68,11 +77,14 @@ impl RecordingSink {
     pub(super) fn new(ring: RingSink, shared: Arc<ListenerShared>, overflow: Overflow) -> Self {
         Self {
             ring,
+            hub: None,
             shared,
             connection: usize::MAX,
             taken: Vec::new(),
             gaps: Vec::new(),
             shown: (0, 0),
+            held_at: None,
+            held_channels: BTreeMap::new(),
             is_held: false,
             holds: 0,
             most_unread_bytes: 0,
@@ -88,9 +100,20 @@ impl RecordingSink {
     }
 }
 
+impl RecordingSink {
+    /// Returns how many notifications a consumer can see that receives from these channels, and from no others.
+    pub(super) fn shown_to<'a>(&self, channels: impl Iterator<Item = &'a str>) -> usize {
+        let held = channels.filter_map(|channel| self.held_channels.get(channel).copied());
+        held.chain(self.held_at).min().unwrap_or(self.taken.len())
+    }
+}
+
 impl Sink for RecordingSink {
     fn fits(&self, frames: &[u8], run: Run, surplus: bool) -> Run {
-        self.ring.fits(frames, run, surplus)
+        match &self.hub {
+            Some(hub) => hub.fits(frames, run, surplus),
+            None => self.ring.fits(frames, run, surplus),
+        }
     }
 
     fn notifications(&mut self, input: &mut BytesMut, run: Run, info: ReceiveInfo, surplus: bool) {
@@ -108,12 +131,22 @@ impl Sink for RecordingSink {
         let drops = self.ring.fits(input, run, surplus).count < run.count;
         self.drops_too_early |=
             drops && !surplus && has_budget && !self.ring.outlet.producer.is_abandoned();
-        self.ring.notifications(input, run, info, surplus);
+        match &mut self.hub {
+            Some(hub) => {
+                let mut copy = BytesMut::from(&input[..run.bytes]);
+                hub.notifications(input, run, info, surplus);
+                self.ring.notifications(&mut copy, run, info, surplus);
+            }
+            None => self.ring.notifications(input, run, info, surplus),
+        }
     }
 
     fn publish(&mut self) {
         if !self.is_held {
             self.shown = (self.taken.len(), self.gaps.len());
+        }
+        if let Some(hub) = &mut self.hub {
+            hub.publish();
         }
         self.ring.publish();
     }
@@ -125,23 +158,44 @@ impl Sink for RecordingSink {
         }
         self.is_held = true;
         self.holds += 1;
+        let now = self.taken.len();
+        match scope {
+            Scope::All => drop(self.held_at.get_or_insert(now)),
+            Scope::Channels(channels) => {
+                for channel in channels {
+                    self.held_channels.entry(channel.clone()).or_insert(now);
+                }
+            }
+        }
         let position = self.ring.hold(scope);
         assert_eq!(position.0, self.taken.len() as u64, "the position is another");
+        if let Some(hub) = &mut self.hub {
+            assert_eq!(hub.hold(scope), position, "the position of the hub is another");
+        }
         position
     }
 
     fn release(&mut self, gaps: Vec<PlacedGap>) {
-        for PlacedGap { position, gap, .. } in &gaps {
+        for PlacedGap { position, scope, gap } in &gaps {
             let (position, connection) = (position.0, self.connection);
             let (state, counted) = (self.shared.state(), self.shared.stats().gaps);
-            self.gaps.push(RecordedGap { position, gap: gap.clone(), connection, state, counted });
+            let (scope, gap) = (scope.clone(), gap.clone());
+            self.gaps.push(RecordedGap { position, scope, gap, connection, state, counted });
         }
         self.is_held = false;
+        self.held_at = None;
+        self.held_channels.clear();
         self.shown = (self.taken.len(), self.gaps.len());
+        if let Some(hub) = &mut self.hub {
+            hub.release(gaps.clone());
+        }
         self.ring.release(gaps);
     }
 
     fn is_empty(&self) -> bool {
+        if let Some(hub) = &self.hub {
+            return hub.is_empty();
+        }
         let is_empty = self.ring.is_empty();
         if is_empty {
             self.stalled.set(Duration::ZERO);
@@ -194,24 +248,34 @@ impl Sink for SharedSink {
     }
 }
 
+impl RecordingSink {
+    /// Returns the receive buffers that are in use.
+    fn buffers(&mut self) -> &mut dyn ReceiveBuffers {
+        match &mut self.hub {
+            Some(hub) => &mut **hub,
+            None => &mut self.ring,
+        }
+    }
+}
+
 impl ReceiveBuffers for SharedSink {
     fn first_buffer(&mut self) -> BytesMut {
-        self.get_mut().ring.first_buffer()
+        self.get_mut().buffers().first_buffer()
     }
 
     fn prepare(&mut self, input: &mut BytesMut) {
-        self.get_mut().ring.prepare(input);
+        self.get_mut().buffers().prepare(input);
     }
 
     fn handle_read(&mut self, bytes: usize) {
-        self.get_mut().ring.handle_read(bytes);
+        self.get_mut().buffers().handle_read(bytes);
     }
 
     fn make_room(&mut self, input: &mut BytesMut, bytes: usize) {
-        self.get_mut().ring.make_room(input, bytes);
+        self.get_mut().buffers().make_room(input, bytes);
     }
 
     fn poll_room(&mut self, cx: &mut Context<'_>, input: &mut BytesMut) -> Poll<()> {
-        self.get_mut().ring.poll_room(cx, input)
+        self.get_mut().buffers().poll_room(cx, input)
     }
 }

@@ -26,6 +26,8 @@ pub(super) struct Commit {
     /// The server had forgotten the channels of the session. The next heartbeat detects it, perhaps after later
     /// notifications of a channel that the user requested again.
     pub(super) may_be_missed: bool,
+    /// The subscriptions of a hub that must receive it, or a report of its loss.
+    pub(super) subscribers: Vec<usize>,
     /// Its position in the stream of the listener.
     pub(super) position: Option<u64>,
 }

@@ -47,6 +47,9 @@ impl Simulation {
 
     /// Sends a random command, also while the listener ends.
     fn call_something(&mut self) {
+        if self.hub.is_some() {
+            return self.call_something_of_hub();
+        }
         if self.asks_for_channels() {
             self.ask_for_channels();
         }
@@ -121,6 +124,13 @@ impl Simulation {
         }
         match self.random.below(3) {
             0 => self.drain(),
+            1 if self.hub.is_some() => {
+                log_line!(self, "the hub is dropped");
+                self.overtake(|simulation| {
+                    simulation.calls.queue.close();
+                });
+                self.expect_end();
+            }
             1 if self.consumer.listener.is_some() => {
                 log_line!(self, "the consumer is dropped");
                 self.overtake(|simulation| simulation.consumer.listener = None);
@@ -163,7 +173,9 @@ impl Simulation {
     fn close(&mut self) {
         log_line!(self, "the user closes");
         self.overtake(|simulation| {
-            simulation.calls.queue.close();
+            if !simulation.close_hub() {
+                simulation.calls.queue.close();
+            }
         });
         self.expect_end();
     }

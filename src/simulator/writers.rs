@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 
 use super::clock::SimulatorEvent;
-use super::server::{Commit, SimulatedServer, Status, payload};
+use super::server::{Commit, SimulatedServer, Status};
 use super::{Simulation, log_line};
 use crate::proto::wire::{DbError, Severity};
 
@@ -70,7 +70,9 @@ impl Simulation {
             let is_forbidden = channel.is_off;
             let may_be_missed =
                 self.delivering.is_some_and(|index| self.connections[index].has_lost_channels);
-            let text = payload(server, self.servers[server].log.len());
+            let text = self.payload(server, self.servers[server].log.len());
+            let subscribers = self.subscribers_of(id);
+            let is_expected = is_expected || !subscribers.is_empty();
             log_line!(
                 self,
                 "commit {} of server {server} on {:?}{}{}",
@@ -86,6 +88,7 @@ impl Simulation {
                 is_expected,
                 is_forbidden,
                 may_be_missed,
+                subscribers,
                 position: None,
             });
             server.backend.commit(process_id, [(self.channels.0[id].name.as_str(), text.as_str())]);
@@ -192,15 +195,18 @@ impl Simulation {
         self.connections[index].has_dropped = true;
         self.drops += 1;
         let channel = self.random.index(self.channels.0.len());
+        let subscribers = self.subscribers_of(channel);
         let commit = Commit {
             channel,
             at: self.clock.now(),
-            is_expected: self.channels.0[channel].is_confirmed && !self.is_closing,
+            is_expected: self.channels.0[channel].is_confirmed && !self.is_closing
+                || !subscribers.is_empty(),
             is_forbidden: true,
             // A command that is sent before the error arrives takes it as its answer. That ends the session, and the gap may
             // come after later notifications.
             may_be_missed: true,
             position: None,
+            subscribers,
         };
         self.servers[self.primary].log.push(commit);
         // Commands are sent while the error is on its way.
