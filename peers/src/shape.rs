@@ -251,7 +251,7 @@ mod tests {
         for n in 0..7 {
             let (channel, payload, begin) = shape.notification(n);
             assert_eq!(payload.len(), 32);
-            digest.add(channel.as_bytes(), payload[begin..].as_bytes());
+            digest.add(channel.as_bytes(), &payload.as_bytes()[begin..]);
         }
         assert_eq!(shape.digest(7), digest);
         // Each topic as often as the others.

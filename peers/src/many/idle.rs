@@ -2,7 +2,7 @@
 
 use std::pin::pin;
 use std::task::{Context, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pgbell::{Event, Hub, Subscribe, Subscription};
 use serde::{Deserialize, Serialize};
@@ -17,6 +17,10 @@ use crate::shape::Shape;
 use crate::source::Source;
 use crate::tally::{nanos, print_line, print_ready};
 use crate::usage::rss_kib;
+
+/// Notifications that arrive together, and the pause after them: few are unread at a time, because the allocator would keep their memory.
+const BURST: u64 = 100;
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// Memory of the process, in KiB.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -35,7 +39,7 @@ pub(super) fn memory(size: Size, cores: &Cores) -> Matchup {
     let load = Load { shape, subscribers, count: topics };
     let names = ["never received", "received once"];
     Matchup::together(Kind::Idle { subscribers }, size.rounds(3), names, || {
-        let mut source = Source::replay(shape, WRITE_BYTES, &cores.server, None)?;
+        let mut source = Source::bursts(shape, BURST, PAUSE, &cores.server)?;
         let mut child = start(Role::Idle, &load, source.port(), cores.client(1), &[])?;
         child.wait_until_ready()?;
         source.go(load.count)?;
