@@ -2,7 +2,7 @@
 //!
 //! ```sh
 //! cargo bench --bench bakeoff                          # everything
-//! cargo bench --bench bakeoff -- one-core --rounds 20  # parts: one-core two-cores hub memory
+//! cargo bench --bench bakeoff -- one-core --rounds 20  # parts: one-core two-cores hub memory mailboxes
 //! cargo bench --bench bakeoff -- --only lock          # one contestant, for a profiler
 //! cargo bench --bench bakeoff -- --test                # small amounts, only the checks
 //! ```
@@ -16,6 +16,7 @@
 
 #[path = "../loads/mod.rs"]
 mod loads;
+mod mailboxes;
 mod memory;
 #[path = "../rivals/mod.rs"]
 mod rivals;
@@ -77,6 +78,9 @@ fn main() -> ExitCode {
     }
     if options.wants("memory") {
         memory::print(&options);
+    }
+    if options.wants("mailboxes") {
+        mailboxes::print(&options);
     }
     ExitCode::SUCCESS
 }

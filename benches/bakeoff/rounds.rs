@@ -13,7 +13,7 @@ pub struct Options {
     pub test: bool,
 }
 
-const PARTS: [&str; 4] = ["one-core", "two-cores", "hub", "memory"];
+const PARTS: [&str; 5] = ["one-core", "two-cores", "hub", "memory", "mailboxes"];
 
 impl Options {
     /// Returns `None` if no measurement is wanted.
@@ -53,7 +53,7 @@ impl Options {
         self.only.as_ref().is_none_or(|part| name.contains(part))
     }
 
-    fn rounds(&self) -> usize {
+    pub fn rounds(&self) -> usize {
         if self.test { 1 } else { self.rounds }
     }
 }
@@ -110,7 +110,7 @@ fn max(values: &[f64]) -> f64 {
     values.iter().copied().fold(0.0, f64::max)
 }
 
-fn median(values: &[f64]) -> f64 {
+pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let middle = sorted.len() / 2;

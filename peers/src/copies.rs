@@ -73,7 +73,7 @@ pub(crate) fn run(
 }
 
 fn copies(contestant: Contestant, size: usize, tls: bool, cores: &Cores) -> Outcome<f64> {
-    let shape = Shape { size, channels: 1 };
+    let shape = Shape { size, ..Shape::MAIN };
     let count = BYTES / size as u64;
     let less = bytes_copied(contestant, shape, count, tls, cores)?;
     let more = bytes_copied(contestant, shape, 2 * count, tls, cores)?;

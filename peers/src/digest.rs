@@ -23,6 +23,11 @@ impl Digest {
         self.payloads = self.payloads.wrapping_add(words(payload));
     }
 
+    /// Returns the digest of notifications that are only counted.
+    pub(crate) fn of_count(count: u64) -> Self {
+        Self { count, ..Self::default() }
+    }
+
     /// Returns the digest of the same notifications repeated `times` times.
     pub(crate) fn times(&self, times: u64) -> Self {
         Self {

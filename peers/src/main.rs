@@ -18,6 +18,7 @@ mod digest;
 mod heat;
 mod latency;
 mod machine;
+mod many;
 mod options;
 mod outcome;
 mod plan;
@@ -78,6 +79,7 @@ fn play(part: Part) -> Outcome<()> {
             tally::print_line(&client::ping_pong(contestant, &job)?)
         }
         Part::Delays { contestant, job } => tally::print_line(&client::delays(contestant, &job)?),
+        Part::Many { role, job } => many::play(role, &job),
         Part::Sleeper { job } => tally::print_line(&client::sleep(&job)?),
     }
 }
@@ -110,17 +112,20 @@ fn run(options: &Options) -> Outcome<ExitCode> {
     let delays = plan.delays.map(|(rounds, count)| {
         DelayedPairs::run((rounds, count), |one| options.admits(one), &cores)
     });
+    let many =
+        plan.many.map_or_else(Vec::new, |(scenario, size)| many::run(scenario, size, &cores));
     let copies = copies::run(&plan.copies, |contestant| options.admits(contestant), &cores);
     machine.finish(server.version());
     let mut targets = Target::all(&heats, &latency, sleeper.as_ref());
     targets.extend(Target::of_copies(&copies));
+    targets.extend(Target::of_many(&many));
     if options.scenario == Some(Scenario::Moderation) {
         targets = Target::of_moderation(&heats, &latency, delays.as_ref());
         if options.before.is_none() {
             eprintln!("peers: without --before the target against an older build is left out");
         }
     }
-    let results = Results { machine, heats, latency, sleeper, delays, copies, targets };
+    let results = Results { machine, heats, latency, sleeper, delays, copies, many, targets };
     if let Some(dir) = &options.plot {
         plot::draw(&results.heats, dir)?;
     }

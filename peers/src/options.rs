@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::client::Job;
 use crate::contestant::Contestant;
+use crate::many::{ManyJob, Role};
 use crate::replay::Replay;
 use crate::source::Origin;
 
@@ -100,6 +101,10 @@ pub(crate) enum Scenario {
     Tls,
     /// Reads that are delayed, against reads that are not. Runs only on request.
     Moderation,
+    /// Many subscriptions of a hub, against sessions and `tokio::sync::broadcast`. Runs only on request.
+    Hub,
+    /// Many topics of a hub, against a map of `tokio::sync::mpsc` senders. Runs only on request.
+    Topics,
     /// Copies per byte, in the clear and over TLS. Needs valgrind; runs only on request.
     Copies,
 }
@@ -133,6 +138,13 @@ pub(crate) enum Part {
         contestant: Contestant,
         #[command(flatten)]
         job: Job,
+    },
+    /// A process with many subscribers, or the sessions that notify them.
+    #[command(hide = true)]
+    Many {
+        role: Role,
+        #[command(flatten)]
+        job: ManyJob,
     },
     /// The server that sends notifications encoded in advance.
     #[command(hide = true)]

@@ -2,6 +2,7 @@
 
 use crate::contestant::Contestant;
 use crate::heat::Heat;
+use crate::many::Size;
 use crate::options::{Options, Scenario};
 use crate::replay::WRITE_BYTES;
 use crate::shape::Shape;
@@ -37,6 +38,8 @@ pub(crate) struct Plan {
     pub(crate) sleeper: Option<u64>,
     /// Rounds, and notifications of a round whose delays are measured.
     pub(crate) delays: Option<(usize, u64)>,
+    /// A scenario with many subscribers.
+    pub(crate) many: Option<(Scenario, Size)>,
     /// The sizes for which copies are counted.
     pub(crate) copies: Vec<usize>,
 }
@@ -78,7 +81,10 @@ impl Plan {
             _ => Vec::new(),
         };
         let delayed = if options.quick { 100_000 } else { 3_000_000 };
+        let size = Size { rounds, is_quick: options.quick };
+        let many = options.scenario.filter(|one| matches!(one, Scenario::Hub | Scenario::Topics));
         Self {
+            many: many.map(|scenario| (scenario, size)),
             copies,
             heats,
             players: match is_moderation {
@@ -158,7 +164,7 @@ fn full(options: &Options, rounds: usize) -> Vec<Heat> {
     let mut heats = vec![main, postgres, decoding(options, rounds, 1)];
     heats.extend(CHANNELS.map(|channels| decoding(options, side, channels)));
     let side = side_heat;
-    heats.extend(SIZES.map(|size| Heat { shape: Shape { size, channels: 1 }, ..side.clone() }));
+    heats.extend(SIZES.map(|size| Heat { shape: Shape { size, ..Shape::MAIN }, ..side.clone() }));
     heats.extend(
         CHANNELS.map(|channels| Heat { shape: Shape { channels, ..side.shape }, ..side.clone() }),
     );
@@ -178,9 +184,10 @@ fn quick(options: &Options, rounds: usize) -> Vec<Heat> {
         Heat { origin: Origin::Postgres, ..main.clone() },
         decoding(options, rounds, 16),
     ];
-    heats.extend(
-        shapes.map(|(size, channels)| Heat { shape: Shape { size, channels }, ..main.clone() }),
-    );
+    heats.extend(shapes.map(|(size, channels)| Heat {
+        shape: Shape { size, channels, ..Shape::MAIN },
+        ..main.clone()
+    }));
     heats
 }
 
@@ -196,7 +203,7 @@ fn named(options: &Options, rounds: usize) -> Vec<Heat> {
                 for write_bytes in or(&options.write_bytes, WRITE_BYTES) {
                     let mut heat = heat(options, rounds);
                     heat.origin = origin;
-                    heat.shape = Shape { size, channels };
+                    heat.shape = Shape { size, channels, ..Shape::MAIN };
                     heat.write_bytes = write_bytes;
                     heat.contestants = Contestant::of(origin);
                     heats.push(heat);

@@ -9,7 +9,7 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
 use clap::Args;
@@ -48,6 +48,9 @@ pub(crate) struct Replay {
     /// The bytes of one write.
     #[arg(long, default_value_t = WRITE_BYTES)]
     pub(crate) write_bytes: usize,
+    /// The pause after each write.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) pause_micros: u64,
     /// Cores to run on, all by default.
     #[arg(long, value_delimiter = ',')]
     pub(crate) cores: Vec<usize>,
@@ -104,7 +107,7 @@ pub(crate) fn serve(replay: &Replay) -> Outcome<()> {
         let client = client.lock().unwrap_or_else(PoisonError::into_inner).1.take();
         let client = client.ok_or("no client is connected")?;
         match command {
-            "go" => print_line(&send(&client, &block, count, replay.write_bytes)?)?,
+            "go" => print_line(&send(&client, &block, count, replay)?)?,
             "pace" => print_line(&delays::send(&client, count, replay.write_bytes)?)?,
             _ => return Err("the commands are go and pace".into()),
         }
@@ -118,15 +121,22 @@ fn print_line(line: &impl Serialize) -> Outcome<()> {
     Ok(out.flush()?)
 }
 
-fn send(client: &Stream, block: &Block, count: u64, write_bytes: usize) -> Outcome<Sent> {
+fn send(client: &Stream, block: &Block, count: u64, replay: &Replay) -> Outcome<Sent> {
     let digest = block.digest(count);
-    let writes = || block.slices(count).flat_map(|slice| slice.chunks(write_bytes));
+    let writes = || block.slices(count).flat_map(|slice| slice.chunks(replay.write_bytes));
+    let pause = Duration::from_micros(replay.pause_micros);
     // The bytes are encrypted in advance: only sending is measured.
     let sealed = client.seal(writes())?;
     let (begin, usage) = (Instant::now(), Usage::of_thread()?);
     match &sealed {
         Some(sealed) => sealed.writes().try_for_each(|write| client.send(write))?,
-        None => writes().try_for_each(|write| client.send(write))?,
+        None => writes().try_for_each(|write| {
+            client.send(write)?;
+            if !pause.is_zero() {
+                thread::sleep(pause);
+            }
+            Ok::<(), std::io::Error>(())
+        })?,
     }
     let (wall, used) = (begin.elapsed(), Usage::of_thread()?.since(&usage));
     Ok(Sent {

@@ -8,6 +8,7 @@ use crate::delays::DelayedPairs;
 use crate::heat::{Heat, Sample};
 use crate::latency::PingPong;
 use crate::machine::Machine;
+use crate::many::Matchup;
 use crate::sleeper::SleeperRun;
 use crate::source::Origin;
 use crate::spread::Spread;
@@ -22,6 +23,7 @@ pub(crate) struct Results {
     pub(crate) sleeper: Option<SleeperRun>,
     pub(crate) delays: Option<DelayedPairs>,
     pub(crate) copies: Vec<Copied>,
+    pub(crate) many: Vec<Matchup>,
     pub(crate) targets: Vec<Target>,
 }
 
@@ -184,6 +186,10 @@ impl Results {
         }
         if let Some(delays) = &self.delays {
             voids.extend(delays.voids.iter().map(|why| format!("VOID: delays: {why}")));
+        }
+        for matchup in &self.many {
+            let title = matchup.title();
+            voids.extend(matchup.voids.iter().map(|why| format!("VOID: {title}: {why}")));
         }
         if let Some(SleeperRun { void: Some(why), .. }) = &self.sleeper {
             voids.push(format!("VOID: sleeper: {why}"));

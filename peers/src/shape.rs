@@ -28,22 +28,31 @@ pub(crate) struct Shape {
     /// Channels, round robin.
     #[arg(long = "channels", default_value_t = 1)]
     pub(crate) channels: u64,
+    /// Topics, round robin. Without them a payload has no topic; with them each topic is on one of the channels.
+    #[arg(long = "topics", default_value_t = 0)]
+    pub(crate) topics: u64,
+    /// Consecutive notifications of one topic.
+    #[arg(long = "run", default_value_t = 1)]
+    pub(crate) run: u64,
 }
 
 impl Shape {
     /// The shape of the main heats.
-    pub(crate) const MAIN: Self = Self { size: 51, channels: 1 };
+    pub(crate) const MAIN: Self = Self { size: 51, channels: 1, topics: 0, run: 1 };
 
     /// Returns the shape, if such notifications exist.
     pub(crate) fn checked(self) -> Outcome<Self> {
         let room = self.size.checked_sub(FRAME_OVERHEAD_BYTES + self.channel_bytes_min());
         let longest = FRAME_OVERHEAD_BYTES + CHANNEL_BYTES_MAX + PAYLOAD_BYTES_MAX;
-        if self.channels == 0 || room.is_none() || self.size > longest {
+        if self.channels == 0 || self.run == 0 || room.is_none() || self.size > longest {
             return Err(format!(
                 "no notification takes {} bytes on one of {} channels",
                 self.size, self.channels
             )
             .into());
+        }
+        if self.topics > 0 && self.payload_bytes() <= self.topic(0).len() + 1 {
+            return Err(format!("a payload of {} bytes has no topic", self.payload_bytes()).into());
         }
         Ok(self)
     }
@@ -91,20 +100,51 @@ impl Shape {
         all.join("; ")
     }
 
-    /// Returns one statement that sends `count` notifications in one transaction, the same as [`block`](Block::new).
-    pub(crate) fn notify_sql(&self, count: u64) -> String {
+    /// Returns one statement that sends `count` notifications from `first` on in one transaction, the same as [`block`](Block::new).
+    pub(crate) fn notify_sql(&self, first: u64, count: u64) -> String {
         let (channels, digits) = (self.channels, self.channel_bytes() - 1);
-        let payload = self.payload_bytes();
+        let (payload, topics, run) = (self.payload_bytes(), self.topics, self.run);
+        if topics > 0 {
+            let (topic, digits_of_topic) = (format!("(n / {run}) % {topics}"), self.topic_digits());
+            let rest = payload - self.topic(0).len() - 1;
+            return format!(
+                "SELECT count(pg_notify('c' || lpad(({topic} % {channels})::text, {digits}, '0'), \
+                 't' || lpad(({topic})::text, {digits_of_topic}, '0') || ':' || \
+                 lpad(n::text, {rest}, '0'))) \
+                 FROM generate_series({first}::bigint, {first} + {count} - 1) AS n"
+            );
+        }
         format!(
             "SELECT count(pg_notify('c' || lpad((n % {channels})::text, {digits}, '0'), \
              lpad((n / {channels})::text, {payload}, '0'))) \
-             FROM generate_series(0::bigint, {count} - 1) AS n"
+             FROM generate_series({first}::bigint, {first} + {count} - 1) AS n"
         )
     }
 
-    /// Returns notification `n`: its channel, and as its payload its number within the channel.
-    fn notification(&self, n: u64) -> (String, String) {
-        (self.channel(n % self.channels), self.payload(n / self.channels))
+    /// Returns notification `n`: its channel, its payload, and where in the payload that part begins that a subscription to its
+    /// topic receives. The payload contains its number within the channel, or behind a topic its number.
+    pub(crate) fn notification(&self, n: u64) -> (String, String, usize) {
+        let Some(topic) = (n / self.run).checked_rem(self.topics) else {
+            return (self.channel(n % self.channels), self.payload(n / self.channels), 0);
+        };
+        let name = self.topic(topic);
+        let (begin, digits) = (name.len() + 1, self.payload_bytes() - name.len() - 1);
+        (self.channel_of(topic), format!("{name}:{n:0digits$}"), begin)
+    }
+
+    fn topic_digits(&self) -> usize {
+        self.topics.saturating_sub(1).to_string().len()
+    }
+
+    /// Returns the name of a topic.
+    pub(crate) fn topic(&self, index: u64) -> String {
+        let digits = self.topic_digits();
+        format!("t{index:0digits$}")
+    }
+
+    /// Returns the channel of a topic.
+    pub(crate) fn channel_of(&self, topic: u64) -> String {
+        self.channel(topic % self.channels)
     }
 
     /// Returns the payload that contains a number.
@@ -113,12 +153,12 @@ impl Shape {
         format!("{number:0digits$}")
     }
 
-    /// Returns the digest of the notifications `0..count`.
+    /// Returns the digest of the notifications `0..count`, without their topics.
     pub(crate) fn digest(&self, count: u64) -> Digest {
         let mut digest = Digest::default();
         for n in 0..count {
-            let (channel, payload) = self.notification(n);
-            digest.add(channel.as_bytes(), payload.as_bytes());
+            let (channel, payload, begin) = self.notification(n);
+            digest.add(channel.as_bytes(), &payload.as_bytes()[begin..]);
         }
         digest
     }
@@ -135,13 +175,17 @@ pub(crate) struct Block {
 }
 
 impl Block {
-    /// Returns a block of about `bytes` bytes, with the same number of notifications for each channel.
+    /// Returns a block of about `bytes` bytes, with the same number of notifications for each channel, or each topic.
     pub(crate) fn new(shape: Shape, bytes: usize) -> Outcome<Self> {
-        let rounds = bytes as u64 / (shape.size as u64 * shape.channels);
-        let count = rounds.max(1) * shape.channels;
+        let every = match shape.topics {
+            0 => shape.channels,
+            topics => topics * shape.run,
+        };
+        let rounds = bytes as u64 / (shape.size as u64 * every);
+        let count = rounds.max(1) * every;
         let mut out = bytes::BytesMut::new();
         for n in 0..count {
-            let (channel, payload) = shape.notification(n);
+            let (channel, payload, _) = shape.notification(n);
             let raw = RawNotification {
                 process_id: 4_711,
                 channel: channel.as_bytes(),
@@ -175,12 +219,13 @@ impl Block {
 #[cfg(test)]
 mod tests {
     use super::{Block, Shape};
+    use crate::digest::Digest;
 
     #[test]
     fn frames_have_the_requested_size() {
         for size in [19, 51, 127, 256, 1_031, 4_096, 8_073] {
             for channels in [1, 16, 1_000] {
-                let shape = Shape { size, channels }.checked().unwrap();
+                let shape = Shape { size, channels, ..Shape::MAIN }.checked().unwrap();
                 let block = Block::new(shape, 10_000).unwrap();
                 let (run, _) = pgbell::proto::wire::scan(&block.bytes);
                 assert_eq!(run.bytes, block.bytes.len());
@@ -191,7 +236,26 @@ mod tests {
             }
         }
         for (size, channels) in [(11, 1), (15, 10_000), (8_074, 1), (51, 0)] {
-            assert!(Shape { size, channels }.checked().is_err());
+            assert!(Shape { size, channels, ..Shape::MAIN }.checked().is_err());
         }
+    }
+
+    #[test]
+    fn a_run_of_a_topic_is_on_one_channel_and_its_topic_is_not_in_the_digest() {
+        let shape = Shape { size: 51, channels: 2, topics: 10, run: 3 }.checked().unwrap();
+        let (channel, payload, begin) = shape.notification(5);
+        assert_eq!((&*channel, &payload[..begin]), ("c0000001", "t1:"));
+        assert_eq!(shape.notification(29).1[..3], *"t9:");
+        assert_eq!(shape.notification(30).1[..3], *"t0:");
+        let mut digest = Digest::default();
+        for n in 0..7 {
+            let (channel, payload, begin) = shape.notification(n);
+            assert_eq!(payload.len(), 32);
+            digest.add(channel.as_bytes(), &payload.as_bytes()[begin..]);
+        }
+        assert_eq!(shape.digest(7), digest);
+        // Each topic as often as the others.
+        assert_eq!(Block::new(shape, 2_000).unwrap().digest(30).count, 30);
+        assert!(Shape { size: 24, ..shape }.checked().is_err());
     }
 }

@@ -61,7 +61,29 @@ impl Source {
         cores: &[usize],
         identity: Option<Identity>,
     ) -> Outcome<Self> {
+        Self::replay_with(shape, write_bytes, cores, identity, Duration::ZERO)
+    }
+
+    /// Starts a replay server that pauses after each write.
+    pub(crate) fn bursts(
+        shape: Shape,
+        burst: u64,
+        pause: Duration,
+        cores: &[usize],
+    ) -> Outcome<Self> {
+        let write_bytes = usize::try_from(burst)? * shape.size;
+        Self::replay_with(shape, write_bytes, cores, None, pause)
+    }
+
+    fn replay_with(
+        shape: Shape,
+        write_bytes: usize,
+        cores: &[usize],
+        identity: Option<Identity>,
+        pause: Duration,
+    ) -> Outcome<Self> {
         let mut arguments = vec!["replay".to_owned()];
+        arguments.extend(["--pause-micros".to_owned(), pause.as_micros().to_string()]);
         arguments.extend(options(shape, cores));
         arguments.extend(["--write-bytes".to_owned(), write_bytes.to_string()]);
         if let Some(identity) = &identity {
@@ -83,7 +105,7 @@ impl Source {
         Ok(arguments)
     }
 
-    fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         match self {
             Self::Replay { port, .. } => *port,
             Self::Postgres(postgres) => postgres.port,
@@ -145,15 +167,20 @@ impl Source {
     }
 }
 
-/// Returns `--size`, `--channels` and `--cores` for a process.
+/// Returns the shape and `--cores` for a process.
 pub(crate) fn options(shape: Shape, cores: &[usize]) -> Vec<String> {
     let cores: Vec<String> = cores.iter().map(usize::to_string).collect();
     let size = shape.size.to_string();
     let channels = shape.channels.to_string();
-    [("--size", size), ("--channels", channels), ("--cores", cores.join(","))]
-        .into_iter()
-        .flat_map(|(name, value)| [name.to_owned(), value])
-        .collect()
+    let mut options = vec![("--size", size), ("--channels", channels)];
+    if !cores.is_empty() {
+        options.push(("--cores", cores.join(",")));
+    }
+    // An older build does not know topics.
+    if shape.topics > 0 {
+        options.extend([("--topics", shape.topics.to_string()), ("--run", shape.run.to_string())]);
+    }
+    options.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect()
 }
 
 fn text(path: &Path) -> Outcome<String> {
@@ -226,7 +253,7 @@ impl Postgres {
         let pid = found.iter().next().and_then(|row| row.get(0).map(str::to_owned));
         self.listener = pid.ok_or("no session listens")?.parse()?;
         self.used_before = self.listener_time();
-        let sql = self.expected.shape.notify_sql(count);
+        let sql = self.expected.shape.notify_sql(0, count);
         self.runtime.block_on(self.notifier.simple_query(&sql))?;
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Tables, as text and as Markdown.
 
 use crate::delays::{DelayedPairs, Delays};
+use crate::many::Matchup;
 use crate::results::{Ran, Results};
 use crate::spread::{Spread, number};
 use crate::target::Bound;
@@ -79,6 +80,7 @@ pub(crate) fn show(results: &Results, style: Style) -> String {
     let tables =
         heats.map(heat).chain(latency(results)).chain(sleeper(results)).chain(copies(results));
     let tables = tables.chain(results.delays.as_ref().map(delays));
+    let tables = tables.chain(results.many.iter().map(many));
     for table in tables.chain(targets(results)) {
         out.push_str(&table.show(style));
     }
@@ -185,6 +187,17 @@ fn delays(results: &DelayedPairs) -> Table {
                 of(|delays| delays.reads_delayed, 1.0),
             ]);
         }
+    }
+    table
+}
+
+fn many(matchup: &Matchup) -> Table {
+    let rounds = matchup.rounds.len();
+    let title =
+        format!("{}, {rounds} round{}", matchup.title(), if rounds == 1 { "" } else { "s" });
+    let mut table = Table::new(title, &["", "median [least, most]"]);
+    for (index, name) in matchup.names.iter().enumerate() {
+        table.rows.push(vec![(*name).to_owned(), cell(matchup.spread(index))]);
     }
     table
 }

@@ -6,6 +6,7 @@ use crate::contestant::Contestant::{self, *};
 use crate::copies::Copied;
 use crate::delays::DelayedPairs;
 use crate::latency::PingPong;
+use crate::many::{Kind, Matchup};
 use crate::results::Metric::{self, Cpu, Rate};
 use crate::results::Ran;
 use crate::shape::Shape;
@@ -186,7 +187,7 @@ impl Target {
 
 impl Ratio {
     fn evaluate(&self, heats: &[Ran]) -> Option<Target> {
-        let shape = Shape { size: self.size, channels: 1 };
+        let shape = Shape { size: self.size, ..Shape::MAIN };
         let found = find(heats, self.origin, shape)?.ratio(self.metric, self.over, self.under)?;
         let what = match self.origin {
             Memory => format!("{}, {} B", self.what, self.size),
@@ -277,6 +278,62 @@ impl Target {
             },
         ));
         all
+    }
+}
+
+/// The least number of commits with a hub for each commit with a session for each subscriber.
+const HUB_COMMITS: f64 = 200.0;
+
+/// The least processor time of a delivery by broadcast, of that by a hub.
+const HUB_FAN_OUT: f64 = 4.0;
+
+/// The least processor time of a delivery by a map of senders, of that by a hub.
+const HUB_TOPICS: f64 = 2.0;
+
+/// The limit for the memory of an idle subscription.
+const SUBSCRIPTION_BYTES: f64 = 1024.0;
+
+/// The limit for a subscribe on an active channel.
+const SUBSCRIBE_NS: f64 = 2_000.0;
+
+/// The limit for the processor time of the server for a notification.
+const SERVER_NS: f64 = 1_000.0;
+
+/// The limit for all subscribes.
+const ALL_SUBSCRIBES_MS: f64 = 2_000.0;
+
+impl Target {
+    /// Returns the targets of a hub with many subscribers.
+    pub(crate) fn of_many(matchups: &[Matchup]) -> Vec<Self> {
+        matchups.iter().flat_map(Self::of_matchup).collect()
+    }
+
+    fn of_matchup(matchup: &Matchup) -> Vec<Self> {
+        let title = matchup.title();
+        let ratio = |over: usize, under: usize, least: f64| {
+            let what = format!("{title}: {} over {}", matchup.names[over], matchup.names[under]);
+            vec![(what, Bound::AtLeast(least), matchup.ratio(over, under))]
+        };
+        let limits = |limits: [f64; 2]| {
+            let limit = |(index, most): (usize, f64)| {
+                let what = format!("{title}: {}", matchup.names[index]);
+                (what, Bound::AtMost(most), matchup.spread(index))
+            };
+            limits.into_iter().enumerate().map(limit).collect()
+        };
+        let found = match matchup.kind {
+            Kind::CommitsToOne { .. } => ratio(0, 1, HUB_COMMITS),
+            Kind::CommitsToAll { .. } => Vec::new(),
+            Kind::FanOut { .. } => ratio(1, 0, HUB_FAN_OUT),
+            Kind::Topics { .. } => ratio(1, 0, HUB_TOPICS),
+            Kind::Idle { .. } => limits([SUBSCRIPTION_BYTES; 2]),
+            Kind::Subscribe { .. } => limits([SUBSCRIBE_NS; 2]),
+            Kind::Server { .. } => limits([SERVER_NS, ALL_SUBSCRIBES_MS]),
+        };
+        let target = |(what, bound, found): (String, Bound, Option<Spread>)| {
+            Some(Self::new(what, bound, found?))
+        };
+        found.into_iter().filter_map(target).collect()
     }
 }
 

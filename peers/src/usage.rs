@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeVal;
-use nix::time::{ClockId, clock_gettime};
+use nix::time::{ClockId, clock_getcpuclockid, clock_gettime};
+use nix::unistd::Pid;
 
 use crate::outcome::Outcome;
 
@@ -53,15 +54,23 @@ fn duration(time: TimeVal) -> Duration {
 
 /// Returns the peak memory of this process, in KiB.
 pub(crate) fn peak_rss_kib() -> Outcome<u64> {
-    let status = fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let number = line.and_then(|rest| rest.split_whitespace().next());
-    Ok(number.ok_or("no VmHWM in /proc/self/status")?.parse()?)
+    status_kib("VmHWM:")
 }
 
-/// Returns the processor time of the main thread of another process. Zero if the kernel does not count it.
+/// Returns the memory of this process, in KiB.
+pub(crate) fn rss_kib() -> Outcome<u64> {
+    status_kib("VmRSS:")
+}
+
+fn status_kib(name: &str) -> Outcome<u64> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    let number = line.and_then(|rest| rest.split_whitespace().next());
+    Ok(number.ok_or_else(|| format!("no {name} in /proc/self/status"))?.parse()?)
+}
+
+/// Returns the processor time of another process. Zero if it does not exist.
 pub(crate) fn of_process(pid: i32) -> Duration {
-    let text = fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap_or_default();
-    let first = text.split_whitespace().next().and_then(|word| word.parse().ok());
-    Duration::from_nanos(first.unwrap_or(0))
+    let clock = clock_getcpuclockid(Pid::from_raw(pid));
+    clock.and_then(clock_gettime).map_or(Duration::ZERO, Duration::from)
 }

@@ -1,6 +1,6 @@
 //! The whole program with very few notifications: every contestant receives all of them, from both sources.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
 use serde_json::Value;
@@ -138,4 +138,49 @@ fn a_load_that_the_sender_cannot_send_voids_the_run() {
     let (right, printed) =
         peers(&["--quick", "--size", "12", "--source", "postgres", "--only", "pgbell-inline"]);
     assert!(!right && printed.contains("VOID"), "{printed}");
+}
+
+/// Runs a scenario with many subscribers, and returns how often each kind was measured.
+fn many(scenario: &str) -> BTreeMap<String, usize> {
+    let (right, printed) = peers(&["--quick", "--json", "--scenario", scenario]);
+    assert!(right, "{printed}");
+    let results: Value = serde_json::from_str(&printed).unwrap_or_else(|_| panic!("{printed}"));
+    let (mut kinds, mut targets) = (BTreeMap::new(), 0);
+    for matchup in array(&results, "many") {
+        let kind = matchup["kind"].as_object().unwrap().keys().next().unwrap();
+        *kinds.entry(kind.clone()).or_insert(0) += 1;
+        let names = array(matchup, "names").len();
+        for round in array(matchup, "rounds") {
+            let values = round.as_array().unwrap();
+            assert_eq!(values.len(), names, "{matchup}");
+            assert!(values.iter().all(|value| value.as_f64().unwrap() > 0.0), "{matchup}");
+        }
+        targets += match &**kind {
+            "commits-to-all" => 0,
+            "idle" | "subscribe" | "server" => 2,
+            _ => 1,
+        };
+    }
+    assert_eq!(array(&results, "targets").len(), targets);
+    kinds
+}
+
+#[test]
+fn a_hub_is_compared_with_sessions_and_with_broadcast() {
+    let kinds = many("hub");
+    let expected = [
+        ("commits-to-all", 1),
+        ("commits-to-one", 1),
+        ("fan-out", 2),
+        ("idle", 1),
+        ("subscribe", 1),
+    ];
+    assert_eq!(kinds, expected.map(|(kind, count)| (kind.to_owned(), count)).into());
+}
+
+#[test]
+fn topics_are_compared_with_a_map_of_senders_and_measured_on_servers() {
+    let kinds = many("topics");
+    assert_eq!(kinds["topics"], 1);
+    assert!(kinds["server"] >= 1, "{kinds:?}");
 }

@@ -48,7 +48,7 @@ pub(crate) struct Job {
 
 impl Job {
     /// Returns `key=value` parameters for libpq and pgbell, and in the clear for tokio-postgres.
-    fn conninfo(&self) -> String {
+    pub(crate) fn conninfo(&self) -> String {
         let tls = match &self.root {
             None => "sslmode=disable".to_owned(),
             Some(root) => format!("sslmode=verify-ca sslrootcert='{}'", root.display()),

@@ -1,0 +1,147 @@
+//! [`Matchup`]: values that are measured in the same rounds and compared.
+
+use serde::Serialize;
+
+use crate::outcome::Outcome;
+use crate::spread::Spread;
+
+/// What is measured, and the values that it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Kind {
+    /// Notifying commits per second; one subscriber receives each: the subscribers of a hub, and sessions.
+    CommitsToOne { subscribers: usize },
+    /// The same, and all receive each.
+    CommitsToAll { subscribers: usize },
+    /// Processor time of a delivery to the subscribers of one channel, with this many notifications in a burst: hub, broadcast.
+    FanOut { subscribers: usize, burst: u64 },
+    /// Bytes of an idle subscription: that has never received anything, that has received a notification.
+    Idle { subscribers: usize },
+    /// The time of a subscribe on an active channel: to the channel, to a topic.
+    Subscribe { subscribers: usize },
+    /// Processor time of a delivery to topics: hub, map of mpsc senders, wake-ups alone.
+    Topics { subscribers: usize, run: u64 },
+    /// Topics on few channels of a PostgreSQL server: processor time of the server process that listens, time of all subscribes.
+    Server { major: u32, topics: usize, channels: u64 },
+}
+
+/// Values that are measured in the same rounds.
+#[derive(Debug, Serialize)]
+pub(crate) struct Matchup {
+    pub(crate) kind: Kind,
+    pub(crate) names: Vec<&'static str>,
+    /// A value for each name. `None`: that run does not count.
+    pub(crate) rounds: Vec<Vec<Option<f64>>>,
+    /// The reasons of the runs that do not count.
+    pub(crate) voids: Vec<String>,
+}
+
+impl Matchup {
+    /// Measures a value after the other: forwards, backwards, forwards and so on.
+    pub(super) fn contest(
+        kind: Kind,
+        rounds: usize,
+        names: &[&'static str],
+        mut measure: impl FnMut(usize) -> Outcome<f64>,
+    ) -> Self {
+        let mut matchup = Self::new(kind, names);
+        for round in 0..rounds {
+            let mut order: Vec<usize> = (0..names.len()).collect();
+            if round % 2 == 1 {
+                order.reverse();
+            }
+            let mut values = vec![None; names.len()];
+            for index in order {
+                match measure(index) {
+                    Ok(value) => values[index] = Some(value),
+                    Err(why) => matchup.voids.push(format!("{}: {why:#}", names[index])),
+                }
+            }
+            matchup.rounds.push(values);
+        }
+        matchup
+    }
+
+    /// Measures all values of a round at once.
+    pub(super) fn together<const N: usize>(
+        kind: Kind,
+        rounds: usize,
+        names: [&'static str; N],
+        mut measure: impl FnMut() -> Outcome<[f64; N]>,
+    ) -> Self {
+        let mut matchup = Self::new(kind, &names);
+        for _ in 0..rounds {
+            match measure() {
+                Ok(values) => matchup.rounds.push(values.map(Some).to_vec()),
+                Err(why) => matchup.voids.push(format!("{why:#}")),
+            }
+        }
+        matchup
+    }
+
+    fn new(kind: Kind, names: &[&'static str]) -> Self {
+        Self { kind, names: names.to_vec(), rounds: Vec::new(), voids: Vec::new() }
+    }
+
+    pub(crate) fn title(&self) -> String {
+        match self.kind {
+            Kind::CommitsToOne { subscribers } => {
+                format!("notifying commits/s, one of {subscribers} subscribers receives each")
+            }
+            Kind::CommitsToAll { subscribers } => {
+                format!("notifying commits/s, each of {subscribers} subscribers receives all")
+            }
+            Kind::FanOut { subscribers, burst } => {
+                format!(
+                    "CPU ns per delivery, {subscribers} subscribers of a channel, bursts of {burst}"
+                )
+            }
+            Kind::Idle { subscribers } => {
+                format!("bytes of an idle subscription, of {subscribers}")
+            }
+            Kind::Subscribe { subscribers } => {
+                format!("ns of a subscribe on an active channel, median of {subscribers}")
+            }
+            Kind::Topics { subscribers, run } => {
+                format!("CPU ns per delivery, {subscribers} topics, runs of {run}")
+            }
+            Kind::Server { major, topics, channels } => {
+                format!("PostgreSQL {major}, {topics} topics on {channels} channels")
+            }
+        }
+    }
+
+    /// Returns the value of a name in all rounds.
+    pub(crate) fn spread(&self, index: usize) -> Option<Spread> {
+        Spread::of(self.rounds.iter().filter_map(|round| *round.get(index)?))
+    }
+
+    /// Returns the ratio of two values, round by round.
+    pub(crate) fn ratio(&self, over: usize, under: usize) -> Option<Spread> {
+        let ratio = |round: &Vec<Option<f64>>| Some((*round.get(over)?)? / (*round.get(under)?)?);
+        Spread::of(self.rounds.iter().filter_map(ratio))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Kind, Matchup};
+
+    #[test]
+    fn a_round_without_a_value_is_in_no_ratio_and_is_void() {
+        let kind = Kind::Idle { subscribers: 1 };
+        let mut order = Vec::new();
+        let matchup = Matchup::contest(kind, 3, &["a", "b"], |index| {
+            order.push(index);
+            match order.len() {
+                1 => Err("lost".into()),
+                run => Ok(run as f64),
+            }
+        });
+        assert_eq!(order, [0, 1, 1, 0, 0, 1]);
+        assert_eq!(matchup.voids, ["a: lost"]);
+        let ratio = matchup.ratio(0, 1).unwrap();
+        assert_eq!((ratio.min, ratio.max), (5.0 / 6.0, 4.0 / 3.0));
+        assert_eq!(matchup.spread(1).unwrap().min, 2.0);
+    }
+}
