@@ -103,6 +103,29 @@ async fn a_stop_sends_every_client_a_last_message_and_ends() {
     assert_eq!(site.database.clients(), 0);
 }
 
+/// Their sockets are full, so the last message cannot be sent to them either.
+#[tokio::test]
+async fn clients_that_do_not_read_disturb_no_other_and_do_not_prevent_the_end() {
+    let site = Site::start().await;
+    let _stuck = both(&site, "ink").await;
+    let mut reading = both(&site, "ink").await;
+    let long = "x".repeat(7_900);
+    for number in 0..1_500 {
+        send(&site.database, "ink", &format!("{number} {long}"));
+        for client in &mut reading {
+            let message = client.next().await.unwrap();
+            let text = message["text"].as_str().expect("a message and no loss");
+            assert_eq!(text.split_once(' ').unwrap().0, number.to_string());
+        }
+    }
+    site.stop.send(()).unwrap();
+    for client in &mut reading {
+        assert_eq!(client.next().await.unwrap()["type"], "goodbye");
+    }
+    site.serving.await.unwrap();
+    assert_eq!(site.database.clients(), 0);
+}
+
 #[tokio::test]
 async fn a_room_that_cannot_be_a_topic_is_refused() {
     let site = Site::start().await;

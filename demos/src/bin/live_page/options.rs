@@ -16,7 +16,9 @@ impl Options {
         let (mut server, mut port) = (None, 8080);
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
-                "--port" => port = arguments.next().ok_or(USAGE)?.parse()?,
+                "--port" => {
+                    port = arguments.next().and_then(|port| port.parse().ok()).ok_or(USAGE)?
+                }
                 "--demo" if server.is_none() => server = Some(None),
                 option if option.starts_with("--") => return Err(USAGE.into()),
                 _ if server.is_none() => server = Some(Some(argument)),
