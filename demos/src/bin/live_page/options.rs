@@ -17,7 +17,7 @@ impl Options {
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
                 "--port" => {
-                    port = arguments.next().and_then(|port| port.parse().ok()).ok_or(USAGE)?
+                    port = arguments.next().and_then(|port| port.parse().ok()).ok_or(USAGE)?;
                 }
                 "--demo" if server.is_none() => server = Some(None),
                 option if option.starts_with("--") => return Err(USAGE.into()),
