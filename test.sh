@@ -7,8 +7,8 @@
 # It prints one line for each step, the slowest tests and the tables. The output of the commands is in target/test-log, and its end
 # is printed if a step fails.
 #
-# It installs what is missing, and prints what it installs: PostgreSQL, libpq, Python, PgBouncer, openssl and, for root, iproute2 by apt-get,
-# the server matrix by npm, cargo-nextest and cargo-fuzz by cargo. No service is started or enabled. FUZZ_SECONDS (5) is the
+# It installs what is missing, and prints what it installs: PostgreSQL, libpq, Python, PgBouncer, openssl, Chromium and, for root, iproute2 by
+# apt-get, the server matrix by npm, cargo-nextest and cargo-fuzz by cargo. No service is started or enabled. FUZZ_SECONDS (5) is the
 # time of each fuzz target.
 #
 # The clusters of a run are copies of new data directories in target/test-templates.*, which is removed at the end. If a run is
@@ -138,6 +138,20 @@ has_libpq() {
 
 has_ip() { PATH=$PATH:/usr/sbin:/sbin command -v ip >/dev/null; }
 
+# The browser of demos/browser.py.
+has_browser() {
+    local name
+    for name in "${PGBELL_CHROMIUM-}" chromium chromium-browser google-chrome google-chrome-stable; do
+        [ -z "$name" ] || ! command -v "$name" >/dev/null || return 0
+    done
+    return 1
+}
+
+# Without the browser, its step is skipped.
+try_install_browser() {
+    install_packages chromium || echo "not installed: the step that needs it is skipped"
+}
+
 # A container may forbid it, root or not.
 can_make_networks() {
     PATH=$PATH:/usr/sbin:/sbin ip netns add "pgbell-try-$$" && PATH=$PATH:/usr/sbin:/sbin ip netns delete "pgbell-try-$$"
@@ -168,6 +182,7 @@ prepare() {
     cargo nextest --version >/dev/null 2>&1 ||
         step "install: cargo-nextest is missing" cargo install cargo-nextest --locked
     if [ "$mode" = full ]; then
+        has_browser || ! can_install || step "install: Chromium is missing" try_install_browser
         has_matrix || step "install: the server matrix is missing (140 MB)" fetch_matrix
         if [ -f fuzz/Cargo.toml ] && ! cargo fuzz --version >/dev/null 2>&1; then
             step "install: cargo-fuzz is missing" cargo install cargo-fuzz --locked
@@ -281,6 +296,21 @@ examples() {
     return "$status"
 }
 
+# Programs of their own package, with the features of the tests, so that nothing is built twice.
+demos() {
+    local name
+    step "build the demos" cargo build --locked "${members[@]}" --bins --all-features
+    for name in fan_out cache_invalidation; do
+        step "$name" timeout 120 "$target/debug/$name"
+        shown .
+    done
+    if has_browser; then
+        step "live_page in a browser, on a real server" timeout 180 demos/browser.py
+    else
+        skip "live_page in a browser: Chromium is missing, and cannot be installed here"
+    fi
+}
+
 benches() {
     if compgen -G 'benches/*.rs' >/dev/null; then
         # In the profile of the tests: it checks that they run, not how fast they are.
@@ -379,6 +409,7 @@ else
     models
     documents
     examples
+    demos
     benches
     fuzz
     demo

@@ -15,12 +15,20 @@ fn root() -> &'static Path {
 
 fn sources() -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
-    let mut stack: Vec<PathBuf> =
-        ["src", "tests", "testkit/src", "testkit/tests", "cli/src", "cli/tests", "benches"]
-            .iter()
-            .map(|directory| root().join(directory))
-            .filter(|directory| directory.is_dir())
-            .collect();
+    let mut stack: Vec<PathBuf> = [
+        "src",
+        "tests",
+        "testkit/src",
+        "testkit/tests",
+        "cli/src",
+        "cli/tests",
+        "demos/tests",
+        "benches",
+    ]
+    .iter()
+    .map(|directory| root().join(directory))
+    .filter(|directory| directory.is_dir())
+    .collect();
     while let Some(directory) = stack.pop() {
         for entry in fs::read_dir(directory).unwrap() {
             let path = entry.unwrap().path();

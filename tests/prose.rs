@@ -12,6 +12,7 @@ const CHECKED: &[&str] = &[
     "CONTRIBUTING.md",
     "README.md",
     "SECURITY.md",
+    "demos",
     "docs",
     "examples",
     "fuzz/fuzz_targets",

@@ -1,4 +1,4 @@
-//! Who receives what, and when the server listens.
+//! Which subscription receives what, and when the server listens.
 
 use pgbell::{ErrorKind, Event, Listening, Overflow, State};
 
