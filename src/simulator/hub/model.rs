@@ -156,6 +156,16 @@ impl Model {
         }
     }
 
+    fn next_notification(&mut self) -> Option<Expected> {
+        let is_next = matches!(self.expected.front(), Some(Expected::Notification { .. }));
+        if is_next { self.expected.pop_front() } else { None }
+    }
+
+    fn next_gap(&mut self) -> Option<Expected> {
+        let is_next = matches!(self.expected.front(), Some(Expected::Gap { .. }));
+        if is_next { self.expected.pop_front() } else { None }
+    }
+
     /// Handles a received notification. The result says what is wrong.
     pub(super) fn receive(
         &mut self,
@@ -166,7 +176,7 @@ impl Model {
     ) -> Result<(), String> {
         let next = self.next;
         let Some(Expected::Notification { position, channel, process_id, epoch, payload }) =
-            self.expected.pop_front_if(|event| matches!(event, Expected::Notification { .. }))
+            self.next_notification()
         else {
             return Err(format!(
                 "a notification was received before a gap, or none is left: {found:?}"
@@ -205,7 +215,7 @@ impl Model {
         }
         for _ in 0..count {
             let Some(Expected::Notification { payload, .. }) =
-                self.expected.pop_front_if(|event| matches!(event, Expected::Notification { .. }))
+                self.next_notification()
             else {
                 return Err(format!(
                     "{count} from {first} are reported as lost, and there are fewer"
@@ -222,7 +232,7 @@ impl Model {
 
     /// Handles a gap.
     pub(super) fn miss(&mut self, sessions: u32, epoch: u32) -> Result<(), String> {
-        match self.expected.pop_front_if(|event| matches!(event, Expected::Gap { .. })) {
+        match self.next_gap() {
             Some(Expected::Gap { sessions: expected, .. }) if expected == sessions => {
                 self.gap_epoch = epoch;
                 Ok(())

@@ -31,7 +31,7 @@ pub(super) struct Subscriber {
 /// What a subscriber does.
 pub(super) enum SubscriberStage {
     Subscribing(Pin<Box<dyn Future<Output = Result<Subscription, Error>> + Send>>),
-    Receiving(Subscription),
+    Receiving(Box<Subscription>),
 }
 
 impl Subscriber {
@@ -120,7 +120,7 @@ impl Simulation {
         let Some(hub) = &mut self.hub else { return };
         subscriber.must_begin_with_gap = listening == Listening::Pending;
         hub.counts.pending += u64::from(subscriber.must_begin_with_gap);
-        subscriber.stage = SubscriberStage::Receiving(subscription);
+        subscriber.stage = SubscriberStage::Receiving(Box::new(subscription));
         let delay = hub.random.range(1, 100);
         let event = super::super::clock::SimulatorEvent::Subscriber(number);
         self.clock.after(delay, event, &mut hub.random);
@@ -154,7 +154,7 @@ impl Simulation {
         let counts = &mut hub.counts;
         match &subscriber.stage {
             SubscriberStage::Subscribing(_) if subscriber.joined.is_none() => {
-                counts.dropped_waiting += 1
+                counts.dropped_waiting += 1;
             }
             // The answer is there, and was not seen.
             SubscriberStage::Subscribing(_) => counts.dropped_after_the_answer += 1,
@@ -165,7 +165,7 @@ impl Simulation {
         }
         counts.last_left_in_an_outage += u64::from(is_last && is_outage);
         match subscriber.stage {
-            SubscriberStage::Receiving(subscription) if number % 2 == 0 => subscription.close(),
+            SubscriberStage::Receiving(subscription) if number.is_multiple_of(2) => subscription.close(),
             stage => drop(stage),
         }
     }
