@@ -214,9 +214,7 @@ impl Model {
             ));
         }
         for _ in 0..count {
-            let Some(Expected::Notification { payload, .. }) =
-                self.next_notification()
-            else {
+            let Some(Expected::Notification { payload, .. }) = self.next_notification() else {
                 return Err(format!(
                     "{count} from {first} are reported as lost, and there are fewer"
                 ));
