@@ -12,7 +12,7 @@ const GAPS_MAX: usize = 16;
 
 /// What a subscription receives from, and its limits.
 #[derive(Debug, Clone)]
-pub(super) struct Wish {
+pub(super) struct Choice {
     pub(super) channels: Vec<ChannelId>,
     pub(super) names: Vec<String>,
     pub(super) topic: Option<String>,
@@ -23,7 +23,7 @@ pub(super) struct Wish {
     pub(super) drops_oldest: bool,
 }
 
-impl Wish {
+impl Choice {
     /// Returns whether a loss concerns it.
     pub(super) fn is_concerned(&self, scope: &Scope) -> bool {
         match scope {
@@ -206,7 +206,7 @@ impl Model {
     }
 
     /// Handles a report that the queue was full.
-    pub(super) fn lag(&mut self, first: u64, count: u64, wish: &Wish) -> Result<(), String> {
+    pub(super) fn lag(&mut self, first: u64, count: u64, choice: &Choice) -> Result<(), String> {
         if first != self.next || count == 0 {
             return Err(format!(
                 "{count} from {first} are reported as lost, {} is next",
@@ -222,7 +222,7 @@ impl Model {
             self.next += 1;
             self.unread_bytes -= bytes(&payload);
         }
-        if self.most_unread <= wish.capacity as u64 && self.most_bytes <= wish.bytes as u64 {
+        if self.most_unread <= choice.capacity as u64 && self.most_bytes <= choice.bytes as u64 {
             return Err(format!("{count} were lost, and the queue was never full"));
         }
         Ok(())

@@ -7,13 +7,13 @@ use std::task::{Context, Poll, Waker};
 
 use super::super::consumer::FlagWaker;
 use super::super::{Simulation, log_line};
-use super::model::{Model, Wish};
+use super::model::{Choice, Model};
 use crate::error::{Error, ErrorKind};
 use crate::hub::{Subscribe, Subscription};
 use crate::proto::supervisor::Listening;
 
 pub(super) struct Subscriber {
-    pub(super) wish: Wish,
+    pub(super) choice: Choice,
     pub(super) stage: SubscriberStage,
     pub(super) waker: Arc<FlagWaker>,
     /// The last poll was pending: the next one follows when the waker is woken.
@@ -35,9 +35,9 @@ pub(super) enum SubscriberStage {
 }
 
 impl Subscriber {
-    pub(super) fn new(wish: Wish, subscribe: Subscribe, naps: bool) -> Self {
+    pub(super) fn new(choice: Choice, subscribe: Subscribe, naps: bool) -> Self {
         Self {
-            wish,
+            choice,
             stage: SubscriberStage::Subscribing(subscribe.into_future()),
             waker: Arc::default(),
             is_asleep: false,
@@ -128,7 +128,7 @@ impl Simulation {
 
     fn subscribe_failed(&mut self, number: usize, subscriber: &Subscriber, error: &Error) {
         log_line!(self, "subscriber {number}: {error}");
-        let mut channels = subscriber.wish.channels.iter();
+        let mut channels = subscriber.choice.channels.iter();
         let may_be_refused = channels.any(|&channel| self.channels.0[channel].is_refusable);
         let has_ended =
             self.is_closing || self.done.is_some() || self.has_task_ended || self.is_dropped;
@@ -147,7 +147,7 @@ impl Simulation {
         let Some(subscriber) = hub.subscribers.remove(&number) else { return };
         log_line!(self, "subscriber {number} leaves");
         let channels = hub.probe.channels();
-        let is_last = subscriber.wish.channels.iter().any(|&channel| {
+        let is_last = subscriber.choice.channels.iter().any(|&channel| {
             let view = channels.get(&self.channels.0[channel].name);
             view.is_some_and(|view| view.subscriptions == 1)
         });
