@@ -1,19 +1,23 @@
 #!/usr/bin/env bash
-# Runs the simulator of a listener: N runs with failures, each determined by a seed.
+# Runs the simulator of a listener or of a hub: N runs with failures, each determined by a seed.
 #
-#   scripts/simulate.sh N [FIRST]   N seeds from FIRST (0), in release mode, on all processors
-#   scripts/simulate.sh 1 SEED      one seed, with its trace
+#   scripts/simulate.sh [--hub] N [FIRST]   N seeds from FIRST (0), in release mode, on all processors
+#   scripts/simulate.sh [--hub] 1 SEED      one seed, with its trace
 #
 # With PGBELL_ALL=1 it continues after a failure and prints the kinds of failures.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
+test=ten_thousand_seeds_keep_every_promise
+if [ "${1-}" = --hub ]; then
+    test=thousands_of_seeds_of_a_hub_keep_every_promise
+    shift
+fi
 if [ $# -lt 1 ] || [ $# -gt 2 ]; then
-    echo "usage: scripts/simulate.sh N [FIRST]" >&2
+    echo "usage: scripts/simulate.sh [--hub] N [FIRST]" >&2
     exit 2
 fi
 count=$1 first=${2-0}
-test=ten_thousand_seeds_keep_every_promise
 
 binary=$(cargo test --locked --release -p pgbell --all-features --lib --no-run --message-format=json |
     sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -n 1)

@@ -94,11 +94,8 @@ impl Naive {
             }
         }
         self.position = first + count as u64;
-        while limits.drop_oldest {
-            let (unread, used) = self.unread();
-            if unread <= limits.capacity && used <= limits.bytes {
-                return;
-            }
+        let is_over = |(unread, used): (u64, u64)| unread > limits.capacity || used > limits.bytes;
+        while is_over(self.unread()) {
             let is_notification = |item: &&mut Item| matches!(item.kind, Kind::Notification { .. });
             self.items.iter_mut().find(is_notification).unwrap().kind = Kind::Lost;
         }

@@ -115,9 +115,9 @@ fn a_refused_group_is_sent_again_in_parts() {
     let mut sent = vec![vec!["a", "b", "c"]];
     while let Some(group) = sent.pop() {
         if group.contains(&"b") {
-            hub.is_refused(&group)
+            hub.is_refused(&group);
         } else {
-            hub.listened(&group)
+            hub.listened(&group);
         }
         let (listen, unlisten) = hub.commands();
         assert!(unlisten.is_empty());

@@ -38,19 +38,19 @@ impl DrivenSink {
     /// Adds a subscription to these channels.
     fn subscribe(&self, channels: &[&str], limits: Limits) -> Arc<Mailbox> {
         let route = |name: &&str| Route { channel: (*name).into(), topic: None };
-        self.add(channels.iter().map(route).collect(), limits)
+        self.add(&channels.iter().map(route).collect(), limits)
     }
 
     fn subscribe_topic(&self, channel: &str, topic: &str) -> Arc<Mailbox> {
         let route = Route { channel: channel.into(), topic: Some(topic.into()) };
-        self.add([route].into(), Limits::default())
+        self.add(&[route].into(), Limits::default())
     }
 
-    fn add(&self, routes: Arc<[Route]>, limits: Limits) -> Arc<Mailbox> {
+    fn add(&self, routes: &Arc<[Route]>, limits: Limits) -> Arc<Mailbox> {
         let mailbox = Arc::new(Mailbox::new(limits, None, routes.len() > 1));
         let (reply, _) = oneshot::channel();
         let mut locked = self.shared.lock();
-        locked.subscribe(&mailbox, &routes, reply).unwrap();
+        locked.subscribe(&mailbox, routes, reply).unwrap();
         let changes = locked.changes();
         locked.listened(changes.listen, Ok(())).wake();
         mailbox

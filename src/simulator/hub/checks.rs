@@ -19,7 +19,7 @@ impl Simulation {
         let must_receive = |subscriber: &Subscriber| {
             let was_told = |&gap: &usize| subscriber.joined.is_some_and(|joined| gap >= joined);
             subscriber.is_receiving()
-                && subscriber.wish.channels.contains(&channel)
+                && subscriber.choice.channels.contains(&channel)
                 && !refused.is_some_and(was_told)
         };
         let all = hub.subscribers.iter();
@@ -72,11 +72,11 @@ impl Simulation {
                 continue;
             }
             for (position, id, payload) in &news {
-                if let Some(payload) = subscriber.wish.receives(id.0, id.1, payload) {
+                if let Some(payload) = subscriber.choice.receives(id.0, id.1, payload) {
                     subscriber.model.notified(*position, *id, payload);
                 }
             }
-            for gap in lost.iter().filter(|gap| subscriber.wish.is_concerned(&gap.scope)) {
+            for gap in lost.iter().filter(|gap| subscriber.choice.is_concerned(&gap.scope)) {
                 let position = usize::try_from(gap.position).unwrap();
                 subscriber.model.lost(position, gap.gap.sessions(), true);
             }
@@ -93,7 +93,7 @@ impl Simulation {
         let mut wrong = None;
         for (number, subscriber) in &hub.subscribers {
             let is_asleep = subscriber.is_asleep && subscriber.is_receiving();
-            if is_asleep && subscriber.model.has_visible(subscriber.wish.shown(&sink)) {
+            if is_asleep && subscriber.model.has_visible(subscriber.choice.shown(&sink)) {
                 let next = subscriber.model.expected.front();
                 wrong = Some(format!(
                     "subscriber {number} sleeps and was not woken, and next is {next:?}"

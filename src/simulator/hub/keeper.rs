@@ -65,7 +65,7 @@ impl Simulation {
         hub.refused.retain(|channel, _| !healed.contains(channel));
         for subscriber in hub.subscribers.values_mut() {
             if subscriber.joined.is_some() {
-                let is_concerned = subscriber.wish.channels.iter().any(|id| healed.contains(id));
+                let is_concerned = subscriber.choice.channels.iter().any(|id| healed.contains(id));
                 if is_concerned {
                     hub.counts.accepted_again += 1;
                     subscriber.model.lost(position, 0, !is_held);

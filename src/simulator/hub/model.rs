@@ -12,7 +12,7 @@ const GAPS_MAX: usize = 16;
 
 /// What a subscription receives from, and its limits.
 #[derive(Debug, Clone)]
-pub(super) struct Wish {
+pub(super) struct Choice {
     pub(super) channels: Vec<ChannelId>,
     pub(super) names: Vec<String>,
     pub(super) topic: Option<String>,
@@ -23,7 +23,7 @@ pub(super) struct Wish {
     pub(super) drops_oldest: bool,
 }
 
-impl Wish {
+impl Choice {
     /// Returns whether a loss concerns it.
     pub(super) fn is_concerned(&self, scope: &Scope) -> bool {
         match scope {
@@ -156,6 +156,16 @@ impl Model {
         }
     }
 
+    fn next_notification(&mut self) -> Option<Expected> {
+        let is_next = matches!(self.expected.front(), Some(Expected::Notification { .. }));
+        if is_next { self.expected.pop_front() } else { None }
+    }
+
+    fn next_gap(&mut self) -> Option<Expected> {
+        let is_next = matches!(self.expected.front(), Some(Expected::Gap { .. }));
+        if is_next { self.expected.pop_front() } else { None }
+    }
+
     /// Handles a received notification. The result says what is wrong.
     pub(super) fn receive(
         &mut self,
@@ -166,7 +176,7 @@ impl Model {
     ) -> Result<(), String> {
         let next = self.next;
         let Some(Expected::Notification { position, channel, process_id, epoch, payload }) =
-            self.expected.pop_front_if(|event| matches!(event, Expected::Notification { .. }))
+            self.next_notification()
         else {
             return Err(format!(
                 "a notification was received before a gap, or none is left: {found:?}"
@@ -196,7 +206,7 @@ impl Model {
     }
 
     /// Handles a report that the queue was full.
-    pub(super) fn lag(&mut self, first: u64, count: u64, wish: &Wish) -> Result<(), String> {
+    pub(super) fn lag(&mut self, first: u64, count: u64, choice: &Choice) -> Result<(), String> {
         if first != self.next || count == 0 {
             return Err(format!(
                 "{count} from {first} are reported as lost, {} is next",
@@ -204,9 +214,7 @@ impl Model {
             ));
         }
         for _ in 0..count {
-            let Some(Expected::Notification { payload, .. }) =
-                self.expected.pop_front_if(|event| matches!(event, Expected::Notification { .. }))
-            else {
+            let Some(Expected::Notification { payload, .. }) = self.next_notification() else {
                 return Err(format!(
                     "{count} from {first} are reported as lost, and there are fewer"
                 ));
@@ -214,7 +222,7 @@ impl Model {
             self.next += 1;
             self.unread_bytes -= bytes(&payload);
         }
-        if self.most_unread <= wish.capacity as u64 && self.most_bytes <= wish.bytes as u64 {
+        if self.most_unread <= choice.capacity as u64 && self.most_bytes <= choice.bytes as u64 {
             return Err(format!("{count} were lost, and the queue was never full"));
         }
         Ok(())
@@ -222,7 +230,7 @@ impl Model {
 
     /// Handles a gap.
     pub(super) fn miss(&mut self, sessions: u32, epoch: u32) -> Result<(), String> {
-        match self.expected.pop_front_if(|event| matches!(event, Expected::Gap { .. })) {
+        match self.next_gap() {
             Some(Expected::Gap { sessions: expected, .. }) if expected == sessions => {
                 self.gap_epoch = epoch;
                 Ok(())

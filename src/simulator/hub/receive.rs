@@ -141,22 +141,22 @@ impl Simulation {
     }
 
     fn was_received(&mut self, number: usize, subscriber: &mut Subscriber, event: Received) {
-        let shown = subscriber.wish.shown(&self.sink.get());
+        let shown = subscriber.choice.shown(&self.sink.get());
         let is_first = std::mem::take(&mut subscriber.must_begin_with_gap);
         let is_gap = matches!(event, Received::Gap(_));
         if is_first && !is_gap {
             return self
                 .fail(format!("subscriber {number} was pending, and does not begin with a gap"));
         }
-        let Subscriber { model, wish, .. } = subscriber;
+        let Subscriber { model, choice, .. } = subscriber;
         let Some(hub) = &mut self.hub else { return };
         let counts = &mut hub.counts;
         let result = match event {
             Received::Notification { sequence, process_id, epoch, channel, payload } => {
                 counts.delivered += 1;
-                counts.delivered_topics += u64::from(wish.topic.is_some());
-                counts.delivered_filtered += u64::from(!wish.prefix.is_empty());
-                counts.delivered_of_several += u64::from(wish.channels.len() > 1);
+                counts.delivered_topics += u64::from(choice.topic.is_some());
+                counts.delivered_filtered += u64::from(!choice.prefix.is_empty());
+                counts.delivered_of_several += u64::from(choice.channels.len() > 1);
                 match self.channels.find(&channel) {
                     Some(id) => model.receive(sequence, (id, process_id, epoch), &payload, shown),
                     None => Err(format!("the channel {channel:?} is unknown")),
@@ -164,11 +164,11 @@ impl Simulation {
             }
             Received::Lagged(first, count) => {
                 log_line!(self, "subscriber {number}: {count} lost from {first}");
-                match wish.drops_oldest {
+                match choice.drops_oldest {
                     true => counts.lagged_oldest += count,
                     false => counts.lagged_newest += count,
                 }
-                model.lag(first, count, wish)
+                model.lag(first, count, choice)
             }
             Received::Gap(gap) => {
                 log_line!(self, "subscriber {number}: {gap}");

@@ -7,13 +7,13 @@ use std::task::{Context, Poll, Waker};
 
 use super::super::consumer::FlagWaker;
 use super::super::{Simulation, log_line};
-use super::model::{Model, Wish};
+use super::model::{Choice, Model};
 use crate::error::{Error, ErrorKind};
 use crate::hub::{Subscribe, Subscription};
 use crate::proto::supervisor::Listening;
 
 pub(super) struct Subscriber {
-    pub(super) wish: Wish,
+    pub(super) choice: Choice,
     pub(super) stage: SubscriberStage,
     pub(super) waker: Arc<FlagWaker>,
     /// The last poll was pending: the next one follows when the waker is woken.
@@ -31,13 +31,13 @@ pub(super) struct Subscriber {
 /// What a subscriber does.
 pub(super) enum SubscriberStage {
     Subscribing(Pin<Box<dyn Future<Output = Result<Subscription, Error>> + Send>>),
-    Receiving(Subscription),
+    Receiving(Box<Subscription>),
 }
 
 impl Subscriber {
-    pub(super) fn new(wish: Wish, subscribe: Subscribe, naps: bool) -> Self {
+    pub(super) fn new(choice: Choice, subscribe: Subscribe, naps: bool) -> Self {
         Self {
-            wish,
+            choice,
             stage: SubscriberStage::Subscribing(subscribe.into_future()),
             waker: Arc::default(),
             is_asleep: false,
@@ -120,7 +120,7 @@ impl Simulation {
         let Some(hub) = &mut self.hub else { return };
         subscriber.must_begin_with_gap = listening == Listening::Pending;
         hub.counts.pending += u64::from(subscriber.must_begin_with_gap);
-        subscriber.stage = SubscriberStage::Receiving(subscription);
+        subscriber.stage = SubscriberStage::Receiving(Box::new(subscription));
         let delay = hub.random.range(1, 100);
         let event = super::super::clock::SimulatorEvent::Subscriber(number);
         self.clock.after(delay, event, &mut hub.random);
@@ -128,7 +128,7 @@ impl Simulation {
 
     fn subscribe_failed(&mut self, number: usize, subscriber: &Subscriber, error: &Error) {
         log_line!(self, "subscriber {number}: {error}");
-        let mut channels = subscriber.wish.channels.iter();
+        let mut channels = subscriber.choice.channels.iter();
         let may_be_refused = channels.any(|&channel| self.channels.0[channel].is_refusable);
         let has_ended =
             self.is_closing || self.done.is_some() || self.has_task_ended || self.is_dropped;
@@ -147,14 +147,14 @@ impl Simulation {
         let Some(subscriber) = hub.subscribers.remove(&number) else { return };
         log_line!(self, "subscriber {number} leaves");
         let channels = hub.probe.channels();
-        let is_last = subscriber.wish.channels.iter().any(|&channel| {
+        let is_last = subscriber.choice.channels.iter().any(|&channel| {
             let view = channels.get(&self.channels.0[channel].name);
             view.is_some_and(|view| view.subscriptions == 1)
         });
         let counts = &mut hub.counts;
         match &subscriber.stage {
             SubscriberStage::Subscribing(_) if subscriber.joined.is_none() => {
-                counts.dropped_waiting += 1
+                counts.dropped_waiting += 1;
             }
             // The answer is there, and was not seen.
             SubscriberStage::Subscribing(_) => counts.dropped_after_the_answer += 1,
@@ -165,7 +165,9 @@ impl Simulation {
         }
         counts.last_left_in_an_outage += u64::from(is_last && is_outage);
         match subscriber.stage {
-            SubscriberStage::Receiving(subscription) if number % 2 == 0 => subscription.close(),
+            SubscriberStage::Receiving(subscription) if number.is_multiple_of(2) => {
+                subscription.close()
+            }
             stage => drop(stage),
         }
     }

@@ -10,10 +10,10 @@ use super::super::tests::number;
 use super::HubCounts;
 
 /// The default number of seeds.
-const SEEDS: u64 = 3_000;
+const SEEDS: u64 = 1_000;
 
 /// The number of seeds in which every case must happen.
-const SEEDS_OF_ALL_CASES: u64 = 3_000;
+const SEEDS_OF_ALL_CASES: u64 = 1_000;
 
 /// Runs one seed. The error contains the trace and the failure.
 fn run(seed: u64, is_traced: bool) -> Result<Simulation, String> {

@@ -3,7 +3,7 @@
 use super::super::clock::{MILLI, SimulatorEvent};
 use super::super::subscriptions::ChannelId;
 use super::super::{Simulation, log_line};
-use super::model::Wish;
+use super::model::Choice;
 use super::payloads::TOPICS;
 use super::subscriber::Subscriber;
 use crate::hub::Subscribe;
@@ -57,7 +57,7 @@ impl Simulation {
         }
     }
 
-    fn wish(&mut self) -> Option<Wish> {
+    fn choice(&mut self) -> Option<Choice> {
         let count = self.channels.0.len();
         let primary = &self.servers[self.primary];
         let next = primary.next_process_id();
@@ -74,7 +74,7 @@ impl Simulation {
             channels.dedup();
         }
         let names = self.channels.names(&channels);
-        Some(Wish {
+        Some(Choice {
             channels,
             names,
             topic,
@@ -88,13 +88,13 @@ impl Simulation {
     }
 
     fn subscribe_somewhere(&mut self) {
-        let Some(wish) = self.wish() else { return };
+        let Some(choice) = self.choice() else { return };
         let Some(hub) = &mut self.hub else { return };
         let number = hub.next_subscriber;
         hub.next_subscriber += 1;
-        let names = wish.names.clone();
-        log_line!(self, "subscriber {number}: {wish:?}");
-        let subscribe = match (&wish.topic, &names[..]) {
+        let names = choice.names.clone();
+        log_line!(self, "subscriber {number}: {choice:?}");
+        let subscribe = match (&choice.topic, &names[..]) {
             (Some(topic), [name]) => hub.handle.subscribe_topic(name, topic),
             (_, [name]) => hub.handle.subscribe(name),
             (_, names) => hub.handle.subscribe_many(names),
@@ -108,7 +108,7 @@ impl Simulation {
             counts.asked_again += u64::from(view.is_active && view.is_refused);
         }
         hub.counts.while_held += u64::from(hub.probe.is_held());
-        let mut subscriber = Subscriber::new(wish.clone(), settings(subscribe, &wish), naps);
+        let mut subscriber = Subscriber::new(choice.clone(), settings(subscribe, &choice), naps);
         if self.continue_subscribe(number, &mut subscriber)
             && let Some(hub) = &mut self.hub
         {
@@ -123,14 +123,14 @@ impl Simulation {
     }
 }
 
-fn settings(subscribe: Subscribe, wish: &Wish) -> Subscribe {
-    let overflow = if wish.drops_oldest { Overflow::DropOldest } else { Overflow::DropNewest };
+fn settings(subscribe: Subscribe, choice: &Choice) -> Subscribe {
+    let overflow = if choice.drops_oldest { Overflow::DropOldest } else { Overflow::DropNewest };
     let subscribe = subscribe
-        .queue_capacity(wish.capacity)
-        .queue_bytes(wish.bytes)
+        .queue_capacity(choice.capacity)
+        .queue_bytes(choice.bytes)
         .overflow(overflow)
-        .payload_prefix(wish.prefix);
-    match wish.ignored {
+        .payload_prefix(choice.prefix);
+    match choice.ignored {
         Some(process_id) => subscribe.ignore_process_id(process_id),
         None => subscribe,
     }
