@@ -80,7 +80,8 @@ impl Plan {
             (Some(Scenario::Copies), sizes) => sizes.to_vec(),
             _ => Vec::new(),
         };
-        let delayed = if options.quick { 100_000 } else { 3_000_000 };
+        // At the pace of the sender the quick ones take 84 ms: the warm-up and some windows.
+        let delayed = if options.quick { 500_000 } else { 3_000_000 };
         let size = Size { rounds, is_quick: options.quick };
         let many = options.scenario.filter(|one| matches!(one, Scenario::Hub | Scenario::Topics));
         Self {

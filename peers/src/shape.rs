@@ -256,6 +256,6 @@ mod tests {
         assert_eq!(shape.digest(7), digest);
         // Each topic as often as the others.
         assert_eq!(Block::new(shape, 2_000).unwrap().digest(30).count, 30);
-        assert!(Shape { size: 24, ..shape }.checked().is_err());
+        assert!(Shape { size: 15, ..shape }.checked().is_err());
     }
 }
