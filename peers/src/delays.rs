@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use bytes::BytesMut;
 use hdrhistogram::Histogram;
 use nix::time::{ClockId, clock_gettime};
 use pgbell::proto::wire::{BackendMessage, RawNotification};
@@ -127,21 +128,21 @@ impl DelayMeter {
 pub(crate) fn send(client: &Stream, count: u64, write_bytes: usize) -> Outcome<Sent> {
     let (mut left, mut due) = (count, clock()?);
     let begin = due;
-    while left > 0 {
+    // A server writes full buffers: the last frame of a write ends in the next one.
+    let mut pending = BytesMut::new();
+    while left > 0 || !pending.is_empty() {
         while clock()? < due {
             std::hint::spin_loop();
         }
         let now = clock()?;
-        let mut write = bytes::BytesMut::with_capacity(write_bytes);
-        let frames = left.min((write_bytes / Shape::MAIN.size) as u64);
         let (channel, payload) = (Shape::MAIN.channel(0), Shape::MAIN.payload(now));
         let (channel, payload) = (channel.as_bytes(), payload.as_bytes());
         let raw = RawNotification { process_id: 4_711, channel, payload };
-        for _ in 0..frames {
-            BackendMessage::NotificationResponse(raw).encode(&mut write)?;
+        while left > 0 && pending.len() < write_bytes {
+            BackendMessage::NotificationResponse(raw).encode(&mut pending)?;
+            left -= 1;
         }
-        client.send(&write)?;
-        left -= frames;
+        client.send(&pending.split_to(write_bytes.min(pending.len())))?;
         // A sender that had to wait does not catch up at a higher pace.
         due = now.max(due) + nanos(PACE);
     }

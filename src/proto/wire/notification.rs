@@ -267,13 +267,19 @@ impl<'a> ShortFrame<'a> {
 #[inline(always)]
 #[allow(dead_code, reason = "only a listener uses it")]
 fn near_nul(bytes: &[u8; SHORT_BYTES + 1]) -> Option<usize> {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGHS: u64 = 0x8080_8080_8080_8080;
-    // The lowest bit that is set belongs to the first zero byte.
-    let zeros = |word: u64| word.wrapping_sub(ONES) & !word & HIGHS;
     let [first, second] = words(*bytes.first_chunk()?).map(zeros);
     let (before, found) = if first == 0 { (8, second) } else { (0, first) };
     (found != 0).then_some(before + (found.trailing_zeros() / 8) as usize)
+}
+
+/// The highest bit of each byte.
+const HIGHS: u64 = 0x8080_8080_8080_8080;
+
+/// Returns a word that is zero if no byte of `word` is zero. Otherwise its lowest bit that is set is the highest bit of the first zero
+/// byte.
+#[inline(always)]
+fn zeros(word: u64) -> u64 {
+    word.wrapping_sub(0x0101_0101_0101_0101) & !word & HIGHS
 }
 
 /// Parses the frame at the beginning. If there is no valid frame, [`stop_reason`] finds the reason later, outside of the hot path.
@@ -402,6 +408,33 @@ impl<'a> LastChannel<'a> {
     /// Finds and stores the channel at the beginning of `strings`. Returns `false` if there is none, or if it is not UTF-8.
     #[inline(never)]
     fn replace(&mut self, strings: &'a [u8]) -> bool {
+        self.replace_short(strings) || self.replace_any(strings)
+    }
+
+    /// Does the same for an ASCII name of up to 15 bytes, with the bytes behind it. Returns `false` for any other one. A stream in
+    /// which each notification has another channel than the one before calls this for each of them.
+    #[inline(always)]
+    fn replace_short(&mut self, strings: &'a [u8]) -> bool {
+        let Some(head) = strings.first_chunk::<16>() else { return false };
+        let [first, second] = words(*head);
+        let (nul, masks) = match (zeros(first), zeros(second)) {
+            (0, 0) => return false,
+            // The mask ends with the byte of the lowest bit that is set: the NUL.
+            (0, nul) => (8 + nul.trailing_zeros() / 8, [u64::MAX, nul ^ nul.wrapping_sub(1)]),
+            (nul, _) => (nul.trailing_zeros() / 8, [nul ^ nul.wrapping_sub(1), 0]),
+        };
+        let words = [first & masks[0], second & masks[1]];
+        let length = nul as usize + 1;
+        let Some(bytes) = strings.get(..length) else { return false };
+        if nul == 0 || (words[0] | words[1]) & HIGHS != 0 {
+            return false;
+        }
+        *self = Self { bytes, length, words, masks };
+        true
+    }
+
+    #[inline(never)]
+    fn replace_any(&mut self, strings: &'a [u8]) -> bool {
         let Some(end) = position_of_nul(strings) else { return false };
         let length = end.saturating_add(1);
         let Some(bytes) = strings.get(..length) else { return false };
