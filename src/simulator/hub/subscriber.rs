@@ -166,7 +166,7 @@ impl Simulation {
         counts.last_left_in_an_outage += u64::from(is_last && is_outage);
         match subscriber.stage {
             SubscriberStage::Receiving(subscription) if number.is_multiple_of(2) => {
-                subscription.close()
+                subscription.close();
             }
             stage => drop(stage),
         }
