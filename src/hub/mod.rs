@@ -25,6 +25,7 @@ mod subscribe;
 mod subscription;
 #[cfg(test)]
 pub(crate) mod tests;
+mod topic_runs;
 
 use std::time::Duration;
 

@@ -22,10 +22,11 @@ use super::mailbox::{Mailbox, Place};
 use super::members::Members;
 use super::routes::Woken;
 use super::shared::HubShared;
+use super::topic_runs;
 use crate::notification::ReceiveInfo;
 use crate::notification::TopicOf;
 use crate::proto::supervisor::{PlacedGap, Scope, Sink, StreamPosition};
-use crate::proto::wire::{self, BackendMessage, RawNotification, Run};
+use crate::proto::wire::{self, RawNotification, Run};
 use crate::queue::{ReceiveBuffers, ReusedBuffer};
 
 /// The producing end of all mailboxes of a hub.
@@ -114,40 +115,26 @@ impl HubSink {
         info: ReceiveInfo,
         place: Place,
     ) {
-        let mut rest = part.frames;
-        // The topic of the block in `scratch`, its mailboxes, the position of its first notification, and their number.
-        let mut open: Option<(Cow<'_, str>, &Members, u64, usize)> = None;
-        for (at, raw) in (place.at..).zip(wire::frames(part.frames)) {
-            let next = behind(rest);
-            let (frame, _) = rest.split_at(rest.len() - next.len());
-            rest = next;
-            let found = self.topic(&channel.topic_of, &raw);
-            let is_same = match (&open, &found) {
-                (Some((topic, ..)), Some((other, _))) => topic == other,
-                _ => false,
-            };
-            if !is_same && let Some((_, members, at, count)) = open.take() {
-                self.put_scratch(members, count, info, Place { at, ..place });
-            }
-            let Some((topic, payload)) = found else { continue };
-            if open.is_none() {
-                let Some(members) = channel.topics.get(&*topic) else { continue };
-                open = Some((topic, members, at, 0));
-            }
-            if let Some((.., count)) = &mut open {
-                *count += 1;
-            }
-            match &channel.topic_of {
-                // It is shorter than the frame that was received, so it can be encoded.
-                TopicOf::Prefix(_) => {
-                    let raw = RawNotification { payload: payload.as_bytes(), ..raw };
-                    let _ = BackendMessage::NotificationResponse(raw).encode(&mut self.scratch);
+        match &channel.topic_of {
+            TopicOf::Prefix(separator) => {
+                for run in topic_runs::by_prefix(part.frames, *separator) {
+                    let Some(members) = channel.topics.get(&*run.topic) else { continue };
+                    let cut = run.topic.len() + 1;
+                    topic_runs::strip(run.frames, part.channel.len(), cut, &mut self.scratch);
+                    let at = place.at + run.first as u64;
+                    self.put_scratch(members, run.count, info, Place { at, ..place });
                 }
-                TopicOf::Fn(_) => self.scratch.extend_from_slice(frame),
             }
-        }
-        if let Some((_, members, at, count)) = open {
-            self.put_scratch(members, count, info, Place { at, ..place });
+            TopicOf::Fn(_) => {
+                let shared = self.shared.clone();
+                let topic = |raw: &_| topic(&shared, &channel.topic_of, raw);
+                for run in topic_runs::by_function(part.frames, topic) {
+                    let Some(members) = channel.topics.get(&*run.topic) else { continue };
+                    self.scratch.extend_from_slice(run.frames);
+                    let at = place.at + run.first as u64;
+                    self.put_scratch(members, run.count, info, Place { at, ..place });
+                }
+            }
         }
     }
 
@@ -157,22 +144,6 @@ impl HubSink {
         self.scratch.clear();
         let run = Run { count, bytes: block.len() };
         self.put(members.as_slice(), &block, run, info, place);
-    }
-
-    /// Returns the topic of a notification and the payload that its subscriptions receive. The function of the user may panic.
-    fn topic<'a>(
-        &self,
-        topic_of: &TopicOf,
-        raw: &RawNotification<'a>,
-    ) -> Option<(Cow<'a, str>, &'a str)> {
-        let payload = std::str::from_utf8(raw.payload).ok()?;
-        if let TopicOf::Prefix(_) = topic_of {
-            return topic_of.split(payload);
-        }
-        catch_unwind(AssertUnwindSafe(|| topic_of.split(payload))).unwrap_or_else(|panic| {
-            self.shared.topic_panicked(&*panic);
-            None
-        })
     }
 
     /// Puts a block into mailboxes.
@@ -249,20 +220,36 @@ fn parts(frames: &[u8]) -> impl Iterator<Item = Part<'_>> {
     std::iter::from_fn(move || {
         let channel = next?.channel;
         let mut count = 0;
-        let mut end = rest.len();
-        while next.is_some_and(|one| one.channel == channel) {
+        let end = loop {
             count += 1;
-            end = rest.len() - notifications.remaining().len();
-            next = notifications.next();
-        }
-        let (frames, behind) = rest.split_at(end);
+            let end = notifications.remaining();
+            let Some((following, is_same)) = notifications.next_and_same() else {
+                next = None;
+                break end;
+            };
+            if !is_same {
+                next = Some(following);
+                break end;
+            }
+        };
+        let bytes = rest.len() - end.len();
+        let (frames, behind) = rest.split_at(bytes);
         rest = behind;
-        Some(Part { channel, frames, run: Run { count, bytes: end } })
+        Some(Part { channel, frames, run: Run { count, bytes } })
     })
 }
 
-/// Returns what is behind the first frame.
-fn behind(frames: &[u8]) -> &[u8] {
-    let first = Run::first(1, frames);
-    frames.get(first.bytes..).unwrap_or_default()
+/// Returns the topic that the function of the user finds. It may panic.
+fn topic<'a>(
+    shared: &HubShared,
+    topic_of: &TopicOf,
+    raw: &RawNotification<'a>,
+) -> Option<Cow<'a, str>> {
+    let payload = std::str::from_utf8(raw.payload).ok()?;
+    let found = catch_unwind(AssertUnwindSafe(|| topic_of.split(payload)));
+    let found = found.unwrap_or_else(|panic| {
+        shared.topic_panicked(&*panic);
+        None
+    });
+    found.map(|(topic, _)| topic)
 }

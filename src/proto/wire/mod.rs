@@ -56,6 +56,8 @@ pub use extract::extract;
 pub use framer::{FirstPacket, Frame, Framer, LongMessage};
 pub use frontend::{FrontendMessage, PasswordMessage, SaslInitialResponse, SaslResponse, Target};
 pub use list::{ColumnDescription, Columns, Formats, List, Names, Oids, StartupParameters, Values};
+#[allow(unused_imports, reason = "only a hub uses it")]
+pub(crate) use notification::TEXT_AT;
 pub use notification::{Notifications, RawNotification, Run, Stop, first, frames, scan};
 pub(crate) use notification::{SHORT_BYTES, ShortFrame};
 pub use parts::{BackendKeyData, CopyResponse, TransactionStatus};

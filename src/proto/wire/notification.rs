@@ -185,6 +185,14 @@ impl<'a> Notifications<'a> {
     pub const fn remaining(&self) -> &'a [u8] {
         self.rest
     }
+
+    /// Returns the next notification, and whether its channel is that of the one before.
+    #[allow(dead_code, reason = "only a hub uses it")]
+    #[inline]
+    pub(crate) fn next_and_same(&mut self) -> Option<(RawNotification<'a>, bool)> {
+        let is_same = Frame::first(self.rest).is_some_and(|frame| self.last.begins(frame.strings));
+        Some((self.next()?, is_same))
+    }
 }
 
 impl fmt::Debug for Notifications<'_> {
