@@ -13,6 +13,9 @@
 //! Whether the channel is wanted follows from its subscriptions, those that wait included. What was sent last is the listen state.
 //! So a subscription that meets an UNLISTEN in flight waits for its answer, and LISTEN is sent after that. Active means that the
 //! supervisor wants the channel: it listens again with every new session.
+//! An active channel may be refused to a session. If another subscription asks for it, LISTEN is sent again (listening again), and
+//! whatever the answer is, the channel is active afterwards. Answers may be handled late, when another session is up: a refusal that a
+//! gap has reported since LISTEN was sent is not removed by its answer.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;

@@ -496,7 +496,7 @@ pub(super) enum Subscribed {
     Waits(u64),
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "testing"))]
 impl Routes {
     /// Returns the routes of each subscription that waits.
     pub(super) fn waiting_routes(&self) -> impl Iterator<Item = &[Route]> {
