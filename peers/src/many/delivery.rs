@@ -22,7 +22,7 @@ const RUN: u64 = 16;
 /// Measures the subscribers of one channel.
 pub(super) fn fan_out(burst: u64, size: Size, cores: &Cores) -> Matchup {
     let subscribers = size.amount(1_000, 20);
-    let load = Load { shape: Shape::MAIN, subscribers, count: size.amount(100 * 64, 2 * 640) };
+    let load = Load { shape: Shape::MAIN, subscribers, count: size.amount(1_000 * 64, 2 * 640) };
     let deliveries = u32::try_from(burst * subscribers as u64).unwrap_or(u32::MAX);
     let pause = PAUSE_OF_A_DELIVERY * deliveries;
     let roles = [Role::Hub, Role::Broadcast];
