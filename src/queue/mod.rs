@@ -32,7 +32,7 @@ pub(crate) use self::chunk::Chunk;
 pub(crate) use self::counters::QueueCounters;
 pub(crate) use self::current::CurrentRun;
 pub(crate) use self::end::End;
-#[cfg(test)]
+#[cfg(all(test, feature = "testing"))]
 pub(crate) use self::intake::{BUFFER_BYTES, buffers_max};
 pub(crate) use self::receive_buffers::ReceiveBuffers;
 pub(crate) use self::receiver::Receiver;
