@@ -19,7 +19,7 @@ pub fn planted(name: &str) -> bool {
 }
 '''
 
-SIMULATOR = "simulator::"
+SIMULATOR = "simulator::tests::"
 
 ENTRY = re.compile(
     r"^bug: (\S+)\n(?:test: (\S+)\n)?file: (\S+)\n<<<<\n(.*?)\n====\n(.*?)\n>>>>$", re.M | re.S
