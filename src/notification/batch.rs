@@ -166,7 +166,8 @@ pub struct BatchIter<'a> {
 impl<'a> Iterator for BatchIter<'a> {
     type Item = NotificationRef<'a>;
 
-    #[inline]
+    // Not inlined, the notification would be written to memory before its payload can be read.
+    #[inline(always)]
     fn next(&mut self) -> Option<NotificationRef<'a>> {
         self.left = self.left.checked_sub(1)?;
         let raw = self.frames.next()?;

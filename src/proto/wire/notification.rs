@@ -204,7 +204,7 @@ impl fmt::Debug for Notifications<'_> {
 impl<'a> Iterator for Notifications<'a> {
     type Item = RawNotification<'a>;
 
-    #[inline]
+    #[inline(always)]
     fn next(&mut self) -> Option<RawNotification<'a>> {
         let (notification, next) = next_frame(self.rest, &mut self.last)?;
         self.rest = next;
