@@ -139,7 +139,11 @@ async fn what_arrives_after_the_round_trip_of_a_drain_is_not_handled() {
         async move { gate.acquire().await.unwrap().forget() }
     });
     let running = dispatcher.run_hub(&hub).await.unwrap();
-    let send = |count: usize| (0..count).for_each(|_| drop(server.notify("a", "1").unwrap()));
+    let send = |count: usize| {
+        for _ in 0..count {
+            server.notify("a", "1").unwrap();
+        }
+    };
     send(2);
     until("all have arrived", || hub.stats().connection.received == 2).await;
     let handle = running.handle();
