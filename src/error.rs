@@ -1,7 +1,8 @@
 //! The error type of the public interface: opaque, cheap to clone, with a kind.
 
 mod marks;
-mod panicked;
+#[cfg(any(feature = "tokio", test))]
+mod panic;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -11,6 +12,8 @@ use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
 
+#[cfg(any(feature = "tokio", test))]
+pub(crate) use self::panic::{Panic, contain};
 use crate::proto::wire::{
     ChannelError, DbError, DecodeError, Diagnostic, EncodeError, PayloadError,
 };

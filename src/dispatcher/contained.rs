@@ -1,14 +1,12 @@
 //! [`ContainedRun`]: one run of a handler, whose panics do not leave it.
 
-use std::any::Any;
 use std::fmt;
 use std::future::Future;
-use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use super::handler::{BoxError, RunFuture};
+use crate::error;
 
 /// How a run has ended.
 #[derive(Debug)]
@@ -80,19 +78,8 @@ impl fmt::Debug for ContainedRun {
 
 /// Calls a function of the user. Returns the message of a panic.
 pub(super) fn contain<T>(call: impl FnOnce() -> T) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(call)).map_err(message)
-}
-
-/// Returns the text of a panic. The drop of its payload is code of the user, and may panic too.
-#[cold]
-fn message(payload: Box<dyn Any + Send>) -> String {
-    let text = payload.downcast_ref::<String>().map(String::as_str);
-    let text = text.or_else(|| payload.downcast_ref::<&str>().copied());
-    let text = text.unwrap_or("the panic has no message").to_owned();
-    if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-        mem::forget(second);
-    }
-    text
+    let no_message = || "the panic has no message".to_owned();
+    error::contain(call).map_err(|panic| panic.message.unwrap_or_else(no_message))
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 mod once;
 
+use std::any::Any;
+
 use super::*;
 use crate::proto::wire::Severity;
 
@@ -71,16 +73,20 @@ fn an_error_is_send_sync_clone_and_static() {
     check::<Error>();
 }
 
+fn panicked(payload: impl Any + Send) -> Error {
+    Error::panicked("the attempt", &Panic::new(Box::new(payload)))
+}
+
 #[test]
 fn the_error_of_a_panic_contains_at_most_200_characters_of_its_message() {
-    let error = Error::panicked("the attempt", &"gone");
+    let error = panicked("gone");
     assert_eq!(error.kind(), ErrorKind::Other);
     assert_eq!(error.to_string(), "other: the attempt panicked: gone");
-    let error = Error::panicked("the attempt", &String::from("gone"));
+    let error = panicked(String::from("gone"));
     assert_eq!(error.to_string(), "other: the attempt panicked: gone");
-    let error = Error::panicked("the attempt", &"é".repeat(100_000));
+    let error = panicked("é".repeat(100_000));
     assert_eq!(error.to_string(), format!("other: the attempt panicked: {}", "é".repeat(200)));
-    assert_eq!(Error::panicked("the attempt", &404).to_string(), "other: the attempt panicked");
+    assert_eq!(panicked(404).to_string(), "other: the attempt panicked");
 }
 
 /// An error of another crate, whose text comes from a server.

@@ -1,6 +1,5 @@
 //! [`HubBuilder`]: the settings of a hub.
 
-use std::collections::HashMap;
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,9 +8,9 @@ use std::time::Duration;
 use super::Hub;
 use super::handle::HubHandle;
 use super::keeper::keep;
-use super::routes::Routes;
 use super::shared::HubShared;
 use super::sink::HubSink;
+use super::topic_rules::TopicRules;
 use crate::config::Config;
 use crate::connection::Connection;
 use crate::error::Error;
@@ -20,22 +19,20 @@ use crate::listener::shared::ListenerShared;
 use crate::notification::TopicOf;
 use crate::proto::ring::Pins;
 use crate::proto::supervisor::{Live, Overflow};
-use crate::proto::wire;
 
 /// The settings of a hub. Made by [`Hub::builder`].
 #[derive(Debug, Clone)]
 #[must_use = "nothing happens before connect"]
 pub struct HubBuilder {
     listener: ListenerBuilder,
-    topic_of: TopicOf,
-    topics_of: HashMap<String, TopicOf>,
+    topics: TopicRules,
 }
 
 impl HubBuilder {
     pub(super) fn new(config: Result<Config, Error>) -> Self {
         // A hub never stalls: each queue has its own policy.
         let listener = ListenerBuilder::new(config).overflow(Overflow::DropNewest);
-        Self { listener, topic_of: TopicOf::default(), topics_of: HashMap::new() }
+        Self { listener, topics: TopicRules::default() }
     }
 
     /// Changes a setting that a hub has in common with a listener.
@@ -46,13 +43,13 @@ impl HubBuilder {
 
     /// Sets how the topic of a notification is found in its payload, by default up to the first `:`.
     pub fn topic_of(mut self, topic_of: TopicOf) -> Self {
-        self.topic_of = topic_of;
+        self.topics.topic_of = topic_of;
         self
     }
 
     /// Sets how topics are found in the payloads of one channel.
     pub fn channel_topic_of(mut self, channel: impl Into<String>, topic_of: TopicOf) -> Self {
-        self.topics_of.insert(channel.into(), topic_of);
+        self.topics.topics_of.insert(channel.into(), topic_of);
         self
     }
 
@@ -144,25 +141,17 @@ impl HubBuilder {
     /// # Cancel safety
     /// Dropping the future closes the socket.
     pub async fn connect(self) -> Result<Hub, Error> {
-        let Self { listener, topic_of, topics_of } = self;
-        topic_of.check()?;
-        for (channel, topic_of) in &topics_of {
-            wire::check_channel(channel)?;
-            topic_of.check()?;
-        }
+        let Self { listener, topics } = self;
+        topics.check()?;
         // Boxed, so that the future of the caller stays small.
-        let topics = (topic_of, topics_of);
         listener.connect_by(|listener| Box::pin(connect_once(listener, topics.clone()))).await
     }
 }
 
-async fn connect_once(
-    listener: ListenerBuilder,
-    (topic_of, topics_of): (TopicOf, HashMap<String, TopicOf>),
-) -> Result<Hub, Error> {
+async fn connect_once(listener: ListenerBuilder, topics: TopicRules) -> Result<Hub, Error> {
     let prepared = listener.prepare().await?;
     let listener = Arc::new(ListenerShared::new("hub", Pins::new(0)));
-    let shared = Arc::new(HubShared::new(Routes::new(topic_of, topics_of), listener.clone()));
+    let shared = Arc::new(HubShared::new(topics, listener.clone()));
     let running = prepared.start(HubSink::new(shared.clone()), listener).await?;
     let handle = HubHandle::new(shared.clone(), running.handle.clone());
     tokio::spawn(keep(shared, running.handle.clone()));

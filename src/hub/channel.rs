@@ -23,7 +23,6 @@ use std::sync::Arc;
 use super::mailbox::Mailbox;
 use super::members::Members;
 use crate::error::Error;
-use crate::notification::TopicOf;
 
 /// A channel that has subscriptions, or that the session still listens to.
 #[derive(Debug)]
@@ -32,7 +31,6 @@ pub(super) struct HubChannel {
     pub(super) plain: Members,
     /// Subscriptions to topics.
     pub(super) topics: HashMap<Arc<str>, Members>,
-    pub(super) topic_of: TopicOf,
     /// The number of subscriptions, those that wait included.
     pub(super) subscriptions: usize,
     pub(super) listen: ListenState,
@@ -72,11 +70,10 @@ pub(super) enum Needed {
 }
 
 impl HubChannel {
-    pub(super) fn new(topic_of: TopicOf) -> Self {
+    pub(super) fn new() -> Self {
         Self {
             plain: Members::default(),
             topics: HashMap::new(),
-            topic_of,
             subscriptions: 0,
             listen: ListenState::Idle,
             waiting: BTreeSet::new(),
@@ -107,6 +104,11 @@ impl HubChannel {
     /// Returns true if nothing is left of it.
     pub(super) fn is_unused(&self) -> bool {
         self.subscriptions == 0 && self.listen == ListenState::Idle
+    }
+
+    /// Returns whether a subscription has joined it.
+    pub(super) fn has_members(&self) -> bool {
+        !(self.plain.is_empty() && self.topics.is_empty())
     }
 
     /// Adds a mailbox to the channel or to a topic.

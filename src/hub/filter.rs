@@ -55,3 +55,24 @@ impl Filter {
         (copy.freeze(), Run { count: accepted, bytes })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An earlier version ignored it also after the end of the session, when the server may give the process id to another one.
+    #[cfg(feature = "testing")]
+    #[tokio::test]
+    async fn the_process_id_of_a_notifier_that_has_ended_is_not_ignored() {
+        use crate::notifier::Notifier;
+        use crate::testing::{BackendConfig, Server};
+        let server = Server::start(BackendConfig::new()).await.unwrap();
+        let notifier = Notifier::connect(server.url()).await.unwrap();
+        let ignored = IgnoredSender::Session(notifier.session_process_id().clone());
+        let process_id = notifier.process_id().unwrap();
+        assert!(ignored.is(process_id));
+        notifier.clone().close().await;
+        assert!(!ignored.is(process_id));
+        assert_eq!(notifier.process_id(), Some(process_id));
+    }
+}

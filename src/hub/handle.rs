@@ -48,7 +48,7 @@ impl HubHandle {
         let (channel, topic) = (channel.as_ref(), topic.as_ref());
         let routes = || {
             let name = checked(channel)?;
-            self.shared.lock().topic_of(channel).check_topic(topic)?;
+            self.shared.topics.of(channel).check_topic(topic)?;
             Ok([Route { channel: name, topic: Some(topic.into()) }].into())
         };
         Subscribe::new(self.shared.clone(), routes())
@@ -132,10 +132,10 @@ impl HubHandle {
     }
 
     /// Stops listening to every channel, waits until all notifications that were committed before are in the queues of the subscriptions, and
-    /// ends the hub as [`close`](Self::close) does. Every further subscribe returns [`ErrorKind::Closed`].
+    /// ends the hub as [`close`](Self::close) does. Every further subscribe returns [`ErrorKind::Closed`], and so does a subscribe that waits.
     ///
     /// # Errors
-    /// As [`ListenerHandle::drain`].
+    /// As [`ListenerHandle::drain`]. A second call returns [`ErrorKind::Closed`] at once: the first one decides.
     ///
     /// # Cancel safety
     /// The hub drains even if the future is dropped.

@@ -33,7 +33,7 @@ const GAPS_MAX: usize = 16;
 const IDLE_ENTRIES: usize = 1;
 
 /// A part of a block that is shorter than this part of it is copied, so that it does not keep much more than itself.
-const SHARED_DIVISOR: usize = 2;
+const PART_DIVISOR: usize = 2;
 
 /// The limits of a mailbox, and its policy.
 #[derive(Debug, Clone, Copy)]
@@ -125,6 +125,13 @@ pub(super) struct Place {
     pub(super) hold: u32,
 }
 
+impl Place {
+    /// Returns the place behind the first `count` notifications.
+    pub(super) fn behind(self, count: usize) -> Self {
+        Self { at: self.at + count as u64, ..self }
+    }
+}
+
 /// The statistics of a subscription at one moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -133,7 +140,7 @@ pub struct SubscriptionStats {
     pub received: u64,
     /// Notifications delivered.
     pub delivered: u64,
-    /// Notifications that were dropped because the queue was full.
+    /// Notifications that were dropped because the queue was full, or because the hub ended while it held them back.
     pub dropped: u64,
     /// Those of the dropped ones that were reported as [`Lagged`](crate::Lagged). The rest is reported when it is received.
     pub lagged: u64,
@@ -232,13 +239,11 @@ impl Mailbox {
         if content.visible > 0 { content.waker.take() } else { None }
     }
 
-    /// Ends the stream. What is held back is lost. Returns the waker of a consumer that sleeps.
-    pub(super) fn close(&self) -> Option<Waker> {
+    /// Ends the stream. What is held back is dropped. Returns the number of dropped notifications, and the waker of a consumer that sleeps.
+    pub(super) fn close(&self) -> (u64, Option<Waker>) {
         let mut content = self.lock();
-        let visible = content.visible;
-        content.entries.truncate(visible);
         content.is_closed = true;
-        content.waker.take()
+        (content.drop_hidden(), content.waker.take())
     }
 
     // ---- the consumer ----
@@ -418,12 +423,31 @@ impl Content {
         }
     }
 
+    /// Drops what is held back. Returns the number of notifications.
+    fn drop_hidden(&mut self) -> u64 {
+        let (mut count, mut bytes) = (0, 0);
+        for hidden in self.entries.drain(self.visible..) {
+            if let Kind::Run(run) = hidden.kind {
+                count += run.count as u64;
+                bytes += run.frames.len() as u64;
+            }
+        }
+        self.unread -= count;
+        self.unread_bytes -= bytes;
+        self.dropped += count;
+        count
+    }
+
     fn take(&mut self) -> Taken<Chunk, Gap> {
         let next = match self.visible {
             0 => None,
             _ => self.entries.pop_front(),
         };
         let Some(entry) = next else {
+            // The consumer will wait: an idle subscription takes no memory for entries.
+            if self.entries.is_empty() && self.entries.capacity() > IDLE_ENTRIES {
+                self.entries = VecDeque::new();
+            }
             return if self.is_closed { Taken::Closed } else { Taken::Empty };
         };
         self.visible -= 1;
@@ -446,7 +470,7 @@ impl Content {
 /// small part of the block.
 fn part(frames: &Bytes, range: Range<usize>, block_bytes: usize) -> (Bytes, usize) {
     let length = range.len();
-    match length < block_bytes / SHARED_DIVISOR {
+    match length < block_bytes / PART_DIVISOR {
         true => (Bytes::copy_from_slice(frames.get(range).unwrap_or_default()), length),
         false => (frames.slice(range), block_bytes),
     }
@@ -495,12 +519,13 @@ impl Source for MailboxSource {
         let mut content = self.mailbox.lock();
         let taken = content.take();
         if let Taken::Empty = taken {
+            let mut last = None;
             if !content.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-                content.waker = Some(cx.waker().clone());
+                last = content.waker.replace(cx.waker().clone());
             }
-            if content.entries.is_empty() && content.entries.capacity() > IDLE_ENTRIES {
-                content.entries = VecDeque::new();
-            }
+            drop(content);
+            // Its drop is code of the user.
+            drop(last);
             return Poll::Pending;
         }
         drop(content);
@@ -522,6 +547,15 @@ impl Source for MailboxSource {
 
 #[cfg(test)]
 impl Mailbox {
+    /// Returns the number of entries for which it has memory.
+    pub(super) fn entry_capacity(&self) -> usize {
+        self.lock().entries.capacity()
+    }
+
+    pub(super) fn is_unlocked(&self) -> bool {
+        self.content.try_lock().is_ok()
+    }
+
     /// Returns what is wrong with the content: the limits hold, and the counts are those of the entries.
     pub(super) fn wrong(&self) -> Option<&'static str> {
         let content = self.lock();
@@ -536,21 +570,20 @@ impl Mailbox {
                 Kind::Gap(_) => gaps += 1,
             }
         }
-        let wrong = if content.unread > self.limits.capacity
-            || content.unread_bytes > self.limits.bytes
-        {
-            "has more unread than its limits"
-        } else if (count, bytes) != (content.unread, content.unread_bytes) && !content.is_closed {
-            "has other entries than it counts"
-        } else if gaps > GAPS_MAX {
-            "has too many gaps"
-        } else if losses > 2 * usize::try_from(content.unread).unwrap() + 2 * GAPS_MAX + 70 {
-            "has too many losses"
-        } else if content.visible > content.entries.len() {
-            "shows more entries than it has"
-        } else {
-            return None;
-        };
+        let wrong =
+            if content.unread > self.limits.capacity || content.unread_bytes > self.limits.bytes {
+                "has more unread than its limits"
+            } else if (count, bytes) != (content.unread, content.unread_bytes) {
+                "has other entries than it counts"
+            } else if gaps > GAPS_MAX {
+                "has too many gaps"
+            } else if losses > 2 * usize::try_from(content.unread).unwrap() + 2 * GAPS_MAX + 70 {
+                "has too many losses"
+            } else if content.visible > content.entries.len() {
+                "shows more entries than it has"
+            } else {
+                return None;
+            };
         Some(wrong)
     }
 }

@@ -13,6 +13,7 @@
 mod builder;
 mod channel;
 mod filter;
+mod frame_runs;
 mod handle;
 mod keeper;
 mod mailbox;
@@ -25,6 +26,7 @@ mod subscribe;
 mod subscription;
 #[cfg(test)]
 pub(crate) mod tests;
+mod topic_rules;
 mod topic_runs;
 
 use std::time::Duration;
@@ -167,6 +169,18 @@ impl Hub {
     #[must_use]
     pub fn state(&self) -> State {
         self.handle.state()
+    }
+
+    /// Returns the process id of the session in the server. See [`HubHandle::process_id`].
+    #[must_use]
+    pub fn process_id(&self) -> Option<i32> {
+        self.handle.process_id()
+    }
+
+    /// Returns the last error. See [`HubHandle::last_error`].
+    #[must_use]
+    pub fn last_error(&self) -> Option<Error> {
+        self.handle.last_error()
     }
 
     /// Returns the statistics of the hub.

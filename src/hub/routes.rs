@@ -15,9 +15,8 @@ use tokio::sync::oneshot;
 
 use super::channel::{HubChannel, ListenState, Needed};
 use super::mailbox::Mailbox;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, contain};
 use crate::notification::Gap;
-use crate::notification::TopicOf;
 use crate::proto::supervisor::{Listening, PlacedGap, Scope};
 
 /// The highest number of channels in one command.
@@ -62,10 +61,10 @@ impl Woken {
     /// Wakes them. A waker is code of the user: a panic in it concerns no other subscription.
     pub(super) fn wake(&mut self) {
         for (reply, result) in self.replies.drain(..) {
-            quietly(|| drop(reply.send(result)));
+            let _ = contain(|| drop(reply.send(result)));
         }
         for waker in self.wakers.drain(..) {
-            quietly(|| waker.wake());
+            let _ = contain(|| waker.wake());
         }
         // A gap wakes every subscription, and there may be very many.
         self.wakers.shrink_to(WAKERS_KEPT);
@@ -75,22 +74,18 @@ impl Woken {
 /// The number of wakers for which memory is kept.
 const WAKERS_KEPT: usize = 4_096;
 
-fn quietly(wake: impl FnOnce()) {
-    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(wake));
-}
-
 /// The channels of a hub.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Routes {
     pub(super) channels: HashMap<Arc<str>, HubChannel>,
-    topic_of: TopicOf,
-    topics_of: HashMap<String, TopicOf>,
     /// Channels that may need a command.
     changed: VecDeque<Arc<str>>,
     /// Channels whose UNLISTEN was refused: they may need it with the next commands.
     postponed: Vec<Arc<str>>,
     /// Groups that are sent again in parts, because the server has refused one of their channels.
-    divided: Vec<Vec<Arc<str>>>,
+    divided: VecDeque<Vec<Arc<str>>>,
+    /// The last group was one of those.
+    was_divided: bool,
     waiting: HashMap<u64, Waiting>,
     next_number: u64,
     /// The number of subscriptions that have joined.
@@ -111,28 +106,10 @@ pub(super) struct Routes {
 const HOLDS_MAX: u32 = 65;
 
 impl Routes {
-    pub(super) fn new(topic_of: TopicOf, topics_of: HashMap<String, TopicOf>) -> Self {
-        Self {
-            channels: HashMap::new(),
-            topic_of,
-            topics_of,
-            changed: VecDeque::new(),
-            postponed: Vec::new(),
-            divided: Vec::new(),
-            waiting: HashMap::new(),
-            next_number: 0,
-            subscriptions: 0,
-            is_held: false,
-            hold: 0,
-            holds: 0,
-            epoch: 0,
-            refusal: None,
-        }
-    }
-
-    /// Returns how the topics of a channel are found.
-    pub(super) fn topic_of(&self, channel: &str) -> &TopicOf {
-        self.topics_of.get(channel).unwrap_or(&self.topic_of)
+    /// Returns whether a channel has subscriptions to topics.
+    pub(super) fn has_topics(&self, channel: &[u8]) -> bool {
+        let channel = std::str::from_utf8(channel).ok().and_then(|name| self.channels.get(name));
+        channel.is_some_and(|channel| !channel.topics.is_empty())
     }
 
     // ---- subscriptions ----
@@ -151,8 +128,7 @@ impl Routes {
         let mut missing = 0;
         for Route { channel, .. } in routes.iter() {
             if !self.channels.contains_key(channel) {
-                let topic_of = self.topic_of(channel).clone();
-                self.channels.insert(channel.clone(), HubChannel::new(topic_of));
+                self.channels.insert(channel.clone(), HubChannel::new());
             }
             let Some(found) = self.channels.get_mut(channel) else { continue };
             found.subscriptions += 1;
@@ -232,14 +208,29 @@ impl Routes {
         !(self.changed.is_empty() && self.divided.is_empty())
     }
 
-    /// Returns the next commands. They count as sent.
+    /// Returns the next commands. They count as sent. Parts of a refused group and other changes take turns, because a group of many channels
+    /// has many parts.
     pub(super) fn changes(&mut self) -> Changes {
-        let mut changes = Changes::default();
-        if let Some(part) = self.divided.pop() {
-            // Those without a subscription are not wanted any more. They are listened to nevertheless, and then not any more.
-            changes.listen = part;
-            return changes;
+        if self.was_divided {
+            self.was_divided = false;
+            let changes = self.new_changes();
+            if changes != Changes::default() {
+                return changes;
+            }
         }
+        match self.divided.pop_front() {
+            Some(listen) => {
+                // Those without a subscription are not wanted any more. They are listened to nevertheless, and then not any more.
+                self.was_divided = true;
+                Changes { listen, unlisten: Vec::new() }
+            }
+            None => self.new_changes(),
+        }
+    }
+
+    /// Returns the commands that changed channels need.
+    fn new_changes(&mut self) -> Changes {
+        let mut changes = Changes::default();
         while changes.listen.len() + changes.unlisten.len() < GROUP_CHANNELS {
             let Some(channel) = self.changed.pop_front() else { break };
             let Some(found) = self.channels.get_mut(&channel) else { continue };
@@ -277,7 +268,7 @@ impl Routes {
                     self.is_active_now(channel, &mut woken);
                 }
             }
-            Err(error) if channels.len() > 1 && error.kind() != ErrorKind::Closed => {
+            Err(error) if channels.len() > 1 && may_concern_one(&error) => {
                 let second = channels.split_off(channels.len() / 2);
                 self.divided.extend([channels, second]);
             }
@@ -475,11 +466,15 @@ impl Routes {
         self.refusal.is_some()
     }
 
-    /// Ends the stream of every subscription.
-    pub(super) fn close(&mut self, error: &Error) -> Woken {
-        let mut woken = self.refuse(error);
-        self.each(|mailbox| woken.wakers.extend(mailbox.close()));
-        woken
+    /// Ends the stream of every subscription. Returns the number of notifications that were held back and are dropped.
+    pub(super) fn close(&mut self, error: &Error) -> (u64, Woken) {
+        let (mut dropped, mut woken) = (0, self.refuse(error));
+        self.each(|mailbox| {
+            let (count, waker) = mailbox.close();
+            dropped += count;
+            woken.wakers.extend(waker);
+        });
+        (dropped, woken)
     }
 
     /// Returns the number of topics that have subscriptions.
@@ -487,6 +482,16 @@ impl Routes {
         self.channels.values().map(|channel| channel.topics.len()).sum()
     }
 }
+
+/// Returns whether the server may have refused a group because of one of its channels, and not because of its own state.
+fn may_concern_one(error: &Error) -> bool {
+    let class = error.sqlstate().and_then(|code| code.get(..2));
+    error.kind() == ErrorKind::Server && !class.is_some_and(|class| STATE_CLASSES.contains(&class))
+}
+
+/// The classes of SQLSTATE that say that the server or the session cannot execute any LISTEN at present: feature not supported, invalid
+/// transaction state, failed transaction, insufficient resources, not in the prerequisite state, operator intervention, system error.
+const STATE_CLASSES: [&str; 7] = ["0A", "25", "40", "53", "55", "57", "58"];
 
 /// The result of [`Routes::subscribe`].
 #[derive(Debug, PartialEq, Eq)]

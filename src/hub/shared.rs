@@ -1,19 +1,20 @@
 //! [`HubShared`]: what a hub, its subscriptions and its task share.
 
-use std::any::Any;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
 use super::routes::Routes;
-use crate::error::Error;
+use super::topic_rules::TopicRules;
+use crate::error::{Error, Panic};
 use crate::listener::shared::ListenerShared;
 use crate::queue::End;
 
 #[derive(Debug)]
 pub(super) struct HubShared {
     routes: Mutex<Routes>,
+    pub(super) topics: TopicRules,
     /// There are changes to send, or the hub has ended.
     pub(super) changed: Notify,
     listener: Arc<ListenerShared>,
@@ -54,13 +55,18 @@ fn add(counter: &AtomicU64, more: u64) {
 }
 
 impl HubShared {
-    pub(super) fn new(routes: Routes, listener: Arc<ListenerShared>) -> Self {
-        let (routes, changed) = (Mutex::new(routes), Notify::new());
-        Self { routes, changed, listener, counters: HubCounters::default() }
+    pub(super) fn new(topics: TopicRules, listener: Arc<ListenerShared>) -> Self {
+        let (routes, changed) = (Mutex::default(), Notify::new());
+        Self { routes, topics, changed, listener, counters: HubCounters::default() }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Routes> {
         self.routes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_unlocked(&self) -> bool {
+        self.routes.try_lock().is_ok()
     }
 
     pub(super) fn end(&self) -> Arc<End> {
@@ -76,15 +82,17 @@ impl HubShared {
 
     /// Counts a panic of a function of the user, and stores it as the last error.
     #[cold]
-    pub(super) fn topic_panicked(&self, payload: &(dyn Any + Send)) {
-        self.listener.set_last_error(Error::panicked("the topic function", payload));
+    pub(super) fn topic_panicked(&self, panic: &Panic) {
+        self.listener.set_last_error(Error::panicked("the topic function", panic));
         add(&self.counters.topic_panics, 1);
     }
 
-    /// Ends the stream of every subscription: the task has ended.
-    pub(super) fn close(&self) {
+    /// Ends the stream of every subscription: the task has ended, after this number of notifications.
+    pub(super) fn close(&self, received: u64) {
         let closed = self.listener.closed();
-        let mut woken = self.lock().close(&closed);
+        let (dropped, mut woken) = self.lock().close(&closed);
+        self.counters.count(0, dropped);
+        self.set_received(received);
         woken.wake();
         self.changed.notify_one();
     }

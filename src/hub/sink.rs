@@ -11,22 +11,23 @@
 //! notifications.
 
 use std::borrow::Cow;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::iter::Peekable;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 
 use super::channel::HubChannel;
+use super::frame_runs::{FrameRun, by_channel};
 use super::mailbox::{Mailbox, Place};
-use super::members::Members;
 use super::routes::Woken;
 use super::shared::HubShared;
-use super::topic_runs;
+use super::topic_runs::{self, TopicRun};
+use crate::error::contain;
 use crate::notification::ReceiveInfo;
 use crate::notification::TopicOf;
 use crate::proto::supervisor::{PlacedGap, Scope, Sink, StreamPosition};
-use crate::proto::wire::{self, RawNotification, Run};
+use crate::proto::wire::{RawNotification, Run};
 use crate::queue::{ReceiveBuffers, ReusedBuffer};
 
 /// The producing end of all mailboxes of a hub.
@@ -56,20 +57,20 @@ impl Sink for HubSink {
 
     fn notifications(&mut self, input: &mut BytesMut, run: Run, info: ReceiveInfo, _surplus: bool) {
         let shared = self.shared.clone();
+        let frames = input.get(..run.bytes).unwrap_or_default();
+        let mut topics = topics_by_functions(&shared, frames).into_iter().peekable();
         let mut routes = shared.lock();
         routes.epoch = info.epoch;
-        let held = (routes.is_held, routes.hold);
-        let frames = input.get(..run.bytes).unwrap_or_default();
-        for part in parts(frames) {
-            let place = Place { at: self.position, is_held: held.0, hold: held.1 };
-            self.position += part.run.count as u64;
-            match std::str::from_utf8(part.channel).ok().and_then(|name| routes.channels.get(name))
-            {
-                Some(channel) => self.deliver(channel, &part, info, place),
+        let place = Place { at: self.position, is_held: routes.is_held, hold: routes.hold };
+        for part in by_channel(frames) {
+            let name = std::str::from_utf8(part.key).unwrap_or_default();
+            match routes.channels.get(name).filter(|channel| channel.has_members()) {
+                Some(channel) => self.deliver((name, channel), &part, &mut topics, info, place),
                 None => shared.counters.unclaimed(part.run.count),
             }
         }
         drop(routes);
+        self.position += run.count as u64;
         ReusedBuffer::discard(input, run.bytes);
     }
 
@@ -96,54 +97,48 @@ impl Sink for HubSink {
 }
 
 impl HubSink {
-    /// Puts notifications of one channel into the mailboxes of its subscriptions.
-    fn deliver(&mut self, channel: &HubChannel, part: &Part<'_>, info: ReceiveInfo, place: Place) {
-        if !channel.plain.is_empty() {
-            let block = Bytes::copy_from_slice(part.frames);
-            self.put(channel.plain.as_slice(), &block, part.run, info, place);
-        }
-        if !channel.topics.is_empty() {
-            self.deliver_topics(channel, part, info, place);
-        }
-    }
-
-    /// Puts notifications of one channel into the mailboxes of their topics.
-    fn deliver_topics(
+    /// Puts notifications of one channel into the mailboxes of its subscriptions. `place` is that of the first notification of the read, and
+    /// `topics` the runs of topics that functions have found in it.
+    fn deliver<'a>(
         &mut self,
-        channel: &HubChannel,
-        part: &Part<'_>,
+        (name, channel): (&str, &HubChannel),
+        part: &FrameRun<'a, &[u8]>,
+        topics: &mut Peekable<impl Iterator<Item = TopicRun<'a>>>,
         info: ReceiveInfo,
         place: Place,
     ) {
-        match &channel.topic_of {
+        if !channel.plain.is_empty() {
+            let block = Bytes::copy_from_slice(part.frames);
+            self.put(channel.plain.as_slice(), &block, part.run, info, place.behind(part.first));
+        }
+        if channel.topics.is_empty() {
+            return;
+        }
+        match self.shared.topics.of(name) {
             TopicOf::Prefix(separator) => {
-                for run in topic_runs::by_prefix(part.frames, *separator) {
-                    let Some(members) = channel.topics.get(&*run.topic) else { continue };
-                    let cut = run.topic.len() + 1;
-                    topic_runs::strip(run.frames, part.channel.len(), cut, &mut self.scratch);
-                    let at = place.at + run.first as u64;
-                    self.put_scratch(members, run.count, info, Place { at, ..place });
+                for topic in topic_runs::by_prefix(part.frames, *separator) {
+                    let Some(members) = channel.topics.get(&*topic.key) else { continue };
+                    let cut = topic.key.len() + 1;
+                    topic_runs::strip(topic.frames, part.key.len(), cut, &mut self.scratch);
+                    let block = Bytes::copy_from_slice(&self.scratch);
+                    self.scratch.clear();
+                    let run = Run { count: topic.run.count, bytes: block.len() };
+                    let place = place.behind(part.first + topic.first);
+                    self.put(members.as_slice(), &block, run, info, place);
                 }
             }
             TopicOf::Fn(_) => {
-                let shared = self.shared.clone();
-                let topic = |raw: &_| topic(&shared, &channel.topic_of, raw);
-                for run in topic_runs::by_function(part.frames, topic) {
-                    let Some(members) = channel.topics.get(&*run.topic) else { continue };
-                    self.scratch.extend_from_slice(run.frames);
-                    let at = place.at + run.first as u64;
-                    self.put_scratch(members, run.count, info, Place { at, ..place });
+                // Those of a channel whose last subscription has left in the meantime.
+                while topics.next_if(|topic| topic.first < part.first).is_some() {}
+                let end = part.first + part.run.count;
+                while let Some(topic) = topics.next_if(|topic| topic.first < end) {
+                    let Some(members) = channel.topics.get(&*topic.key) else { continue };
+                    let block = Bytes::copy_from_slice(topic.frames);
+                    let place = place.behind(topic.first);
+                    self.put(members.as_slice(), &block, topic.run, info, place);
                 }
             }
         }
-    }
-
-    /// Puts the frames in `scratch` into mailboxes, as a block.
-    fn put_scratch(&mut self, members: &Members, count: usize, info: ReceiveInfo, place: Place) {
-        let block = Bytes::copy_from_slice(&self.scratch);
-        self.scratch.clear();
-        let run = Run { count, bytes: block.len() };
-        self.put(members.as_slice(), &block, run, info, place);
     }
 
     /// Puts a block into mailboxes.
@@ -201,42 +196,31 @@ impl Drop for HubSink {
     /// Ends the stream of every subscription.
     fn drop(&mut self) {
         self.publish();
-        self.shared.close();
+        self.shared.close(self.position);
     }
 }
 
-/// Consecutive notifications of one channel.
-struct Part<'a> {
-    channel: &'a [u8],
-    frames: &'a [u8],
-    run: Run,
-}
-
-/// Divides frames into parts with one channel each.
-fn parts(frames: &[u8]) -> impl Iterator<Item = Part<'_>> {
-    let mut rest = frames;
-    let mut notifications = wire::frames(frames);
-    let mut next = notifications.next();
-    std::iter::from_fn(move || {
-        let channel = next?.channel;
-        let mut count = 0;
-        let end = loop {
-            count += 1;
-            let end = notifications.remaining();
-            let Some((following, is_same)) = notifications.next_and_same() else {
-                next = None;
-                break end;
-            };
-            if !is_same {
-                next = Some(following);
-                break end;
-            }
-        };
-        let bytes = rest.len() - end.len();
-        let (frames, behind) = rest.split_at(bytes);
-        rest = behind;
-        Some(Part { channel, frames, run: Run { count, bytes } })
-    })
+/// Returns the topics that functions of the user find in notifications of channels that have subscriptions to topics.
+///
+/// The functions run without the lock of the routes: they may subscribe, or drop a subscription. A subscription that joins after this waits for
+/// what is committed later.
+fn topics_by_functions<'a>(shared: &HubShared, frames: &'a [u8]) -> Vec<TopicRun<'a>> {
+    if !shared.topics.has_functions() {
+        return Vec::new();
+    }
+    let parts: Vec<_> = {
+        let routes = shared.lock();
+        by_channel(frames).filter(|part| routes.has_topics(part.key)).collect()
+    };
+    let mut found = Vec::new();
+    for part in parts {
+        let topic_of = shared.topics.of(std::str::from_utf8(part.key).unwrap_or_default());
+        if let TopicOf::Fn(_) = topic_of {
+            let runs = topic_runs::by_function(part.frames, |raw| topic(shared, topic_of, raw));
+            found.extend(runs.map(|run| FrameRun { first: part.first + run.first, ..run }));
+        }
+    }
+    found
 }
 
 /// Returns the topic that the function of the user finds. It may panic.
@@ -246,9 +230,9 @@ fn topic<'a>(
     raw: &RawNotification<'a>,
 ) -> Option<Cow<'a, str>> {
     let payload = std::str::from_utf8(raw.payload).ok()?;
-    let found = catch_unwind(AssertUnwindSafe(|| topic_of.split(payload)));
+    let found = contain(|| topic_of.split(payload));
     let found = found.unwrap_or_else(|panic| {
-        shared.topic_panicked(&*panic);
+        shared.topic_panicked(&panic);
         None
     });
     found.map(|(topic, _)| topic)

@@ -25,7 +25,8 @@ pub struct HubStats {
     pub channels: u64,
     /// Topics with subscriptions.
     pub topics: u64,
-    /// Notifications of channels without subscriptions, such as those that arrive after the last one has left.
+    /// Notifications of channels without subscriptions, such as those that arrive between the drop of the last one and the answer to
+    /// UNLISTEN. Those of a topic without subscriptions are not counted, if the channel has others.
     pub unclaimed: u64,
     /// Panics of functions that find topics. [`last_error`](crate::HubHandle::last_error) returns the last one.
     pub topic_panics: u64,

@@ -1,53 +1,33 @@
-//! [`TopicRun`]: consecutive notifications of a channel with the same topic.
+//! The runs of notifications with one topic.
 
 use std::borrow::Cow;
-use std::iter;
 
+use super::frame_runs::{FrameRun, divide};
 use crate::proto::wire::{self, RawNotification};
 
-/// Consecutive notifications with the same topic.
-pub(super) struct TopicRun<'a> {
-    pub(super) topic: Cow<'a, str>,
-    pub(super) frames: &'a [u8],
-    pub(super) count: usize,
-    /// The number of notifications before it.
-    pub(super) first: usize,
-}
+/// Consecutive notifications of a channel with one topic.
+pub(super) type TopicRun<'a> = FrameRun<'a, Cow<'a, str>>;
 
 /// Divides the notifications of a channel into runs whose payloads begin with one topic and `separator`. Those without a topic are left
 /// out.
 pub(super) fn by_prefix(frames: &[u8], separator: u8) -> impl Iterator<Item = TopicRun<'_>> {
-    let mut notifications = wire::frames(frames);
-    let (mut rest, mut next) = (frames, notifications.next());
-    let mut passed = 0;
-    iter::from_fn(move || {
-        loop {
-            let payload = next?.payload;
-            let cut = payload.iter().position(|byte| *byte == separator);
-            let head = cut.filter(|cut| *cut > 0).and_then(|cut| payload.get(..=cut));
-            let mut count = 0;
-            let end = loop {
-                count += 1;
-                let end = notifications.remaining();
-                next = notifications.next();
-                let is_same = |other: &RawNotification<'_>| {
-                    head.is_some_and(|head| other.payload.starts_with(head))
-                };
-                if !next.as_ref().is_some_and(is_same) {
-                    break end;
-                }
-            };
-            let (frames, behind) = rest.split_at(rest.len() - end.len());
-            let first = passed;
-            rest = behind;
-            passed += count;
-            // The payload was checked when it was received, and is cut before an ASCII character.
-            let topic = head.and_then(|head| std::str::from_utf8(head.split_last()?.1).ok());
-            if let Some(topic) = topic {
-                return Some(TopicRun { topic: Cow::Borrowed(topic), frames, count, first });
-            }
-        }
+    let runs = divide(
+        frames,
+        Iterator::next,
+        move |first| head(first.payload, separator),
+        |head, next| head.is_some_and(|head| next.payload.starts_with(head)),
+    );
+    runs.filter_map(|FrameRun { key, frames, run, first }| {
+        // The payload was checked when it was received, and is cut before an ASCII character.
+        let topic = std::str::from_utf8(key?.split_last()?.1).ok()?;
+        Some(FrameRun { key: Cow::Borrowed(topic), frames, run, first })
     })
+}
+
+/// Returns the topic of a payload, with the separator.
+fn head(payload: &[u8], separator: u8) -> Option<&[u8]> {
+    let cut = payload.iter().position(|byte| *byte == separator);
+    cut.filter(|cut| *cut > 0).and_then(|cut| payload.get(..=cut))
 }
 
 /// Divides the notifications of a channel into runs with one topic, which `topic_of` finds. It is called once for each.
@@ -55,33 +35,14 @@ pub(super) fn by_function<'a>(
     frames: &'a [u8],
     mut topic_of: impl FnMut(&RawNotification<'a>) -> Option<Cow<'a, str>>,
 ) -> impl Iterator<Item = TopicRun<'a>> {
-    let mut notifications = wire::frames(frames);
-    let mut read = move || {
-        let raw = notifications.next()?;
-        Some((topic_of(&raw), notifications.remaining()))
-    };
-    let (mut rest, mut next) = (frames, read());
-    let mut passed = 0;
-    iter::from_fn(move || {
-        loop {
-            let (topic, mut end) = next.take()?;
-            let mut count = 1;
-            next = read();
-            while topic.is_some()
-                && let Some((_, behind)) = next.take_if(|(other, _)| *other == topic)
-            {
-                end = behind;
-                count += 1;
-                next = read();
-            }
-            let (frames, behind) = rest.split_at(rest.len() - end.len());
-            let first = passed;
-            rest = behind;
-            passed += count;
-            if let Some(topic) = topic {
-                return Some(TopicRun { topic, frames, count, first });
-            }
-        }
+    let runs = divide(
+        frames,
+        move |notifications| notifications.next().map(|next| topic_of(&next)),
+        |first| first,
+        |topic, next| topic.is_some() && topic == next,
+    );
+    runs.filter_map(|FrameRun { key, frames, run, first }| {
+        Some(FrameRun { key: key?, frames, run, first })
     })
 }
 
@@ -129,8 +90,8 @@ mod tests {
                 .collect()
         };
         runs.map(|run| {
-            assert_eq!(wire::frames(run.frames).count(), run.count);
-            (run.topic.into_owned(), run.first, payloads(run.frames))
+            assert_eq!(wire::frames(run.frames).count(), run.run.count);
+            (run.key.into_owned(), run.first, payloads(run.frames))
         })
         .collect()
     }

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use tokio::task::JoinHandle;
 
 use super::environment::OpeningFuture;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Panic};
 use crate::net::Established;
 
 /// A running attempt. Dropping it ends the attempt at its next await.
@@ -21,7 +21,9 @@ impl OpeningAttempt {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Established, Error>> {
         Pin::new(&mut self.0).poll(cx).map(|joined| match joined.map_err(|e| e.try_into_panic()) {
             Ok(result) => result,
-            Err(Ok(payload)) => Err(Error::panicked("the attempt to connect", &*payload)),
+            Err(Ok(payload)) => {
+                Err(Error::panicked("the attempt to connect", &Panic::new(payload)))
+            }
             Err(Err(_)) => Err(runtime_ended()),
         })
     }

@@ -4,13 +4,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{mpsc, oneshot};
 
 use super::shared::ListenerShared;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, contain};
 #[cfg(test)]
 use crate::proto::ring::Pins;
 use crate::proto::supervisor::{ChannelState, Command, Reply};
@@ -60,12 +59,12 @@ impl HandleCall {
     /// Answers a call that was not sent to the server. The waker of the call is the user's code: if it panics, the other calls
     /// are still answered.
     pub(crate) fn refuse(self, error: Error) {
-        let _ = catch_unwind(AssertUnwindSafe(|| match self {
+        let _ = contain(|| match self {
             Self::Command(_, Some(reply)) => drop(reply.send(Err(error))),
             Self::Command(_, None) => {}
             // The drop of the sender is the answer, and calls the waker too.
             Self::Channels(reply) => drop(reply),
-        }));
+        });
     }
 }
 

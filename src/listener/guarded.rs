@@ -1,13 +1,12 @@
 //! [`Guarded`]: the task of a listener, whose panics end the listener with an error.
 
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use super::environment::Environment;
 use super::task::ListenerTask;
-use crate::error::Error;
+use crate::error::{Error, contain};
 
 /// A task whose panic becomes the error that the listener ends with. A panic can come from code of the user, such as a
 /// waker or the cryptography of a [`Config`](crate::Config), or from a bug in this crate.
@@ -21,9 +20,9 @@ impl<E: Environment> Future for Guarded<E> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let task = &mut self.get_mut().0;
-        let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(&mut *task).poll(cx)));
-        polled.unwrap_or_else(|payload| {
-            task.fail(Error::panicked("the task of the listener", &*payload));
+        let polled = contain(|| Pin::new(&mut *task).poll(cx));
+        polled.unwrap_or_else(|panic| {
+            task.fail(Error::panicked("the task of the listener", &panic));
             Poll::Ready(())
         })
     }

@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use super::environment::Environment;
 use crate::config::Config;
 use crate::connection::Connection;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Panic};
 use crate::net::ServerLocation;
 use crate::proto::supervisor::Live;
 
@@ -147,7 +147,7 @@ impl HookTask {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         Pin::new(&mut self.0).poll(cx).map(|joined| match joined.map_err(|e| e.try_into_panic()) {
             Ok(result) => result,
-            Err(Ok(payload)) => Err(Error::panicked("the on_live hook", &*payload)),
+            Err(Ok(payload)) => Err(Error::panicked("the on_live hook", &Panic::new(payload))),
             Err(Err(_)) => Err(Error::new(ErrorKind::Closed, "the runtime ends")),
         })
     }

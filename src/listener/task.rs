@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -15,7 +14,7 @@ use super::environment::Environment;
 use super::hook::Hooks;
 use super::links::Links;
 use super::shared::ListenerShared;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, contain};
 use crate::net::ReadWait;
 use crate::proto::supervisor::{
     Action, Close, Command, CommandNumber, LinkEvent, LinkId, State, Supervisor,
@@ -337,13 +336,13 @@ impl<E: Environment> Drop for ListenerTask<E> {
     /// with the task, so the queue ends after everything that was published.
     fn drop(&mut self) {
         // Wakers are code of the user, and may panic. The state is set in any case.
-        let ended = catch_unwind(AssertUnwindSafe(|| {
+        let ended = contain(|| {
             if !self.done {
                 self.end_early();
             }
-        }));
-        if let Err(payload) = ended {
-            self.shared.end(Error::panicked("the task of the listener", &*payload));
+        });
+        if let Err(panic) = ended {
+            self.shared.end(Error::panicked("the task of the listener", &panic));
         }
         // What waits for room, and what is still in the channel, was not sent.
         let closed = self.shared.closed();

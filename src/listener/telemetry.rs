@@ -4,13 +4,11 @@
 //! of the user. A panic in one of them does not end the listener: it is not called again, and
 //! [`last_error`](crate::ListenerHandle::last_error) returns the reason.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use super::environment::OpeningFuture;
 use super::facades::Facades;
 use super::stats::Stats;
 use crate::config::Config;
-use crate::error::Error;
+use crate::error::{Error, contain};
 use crate::proto::supervisor::{LogEvent, Policy};
 
 /// The name of the code that panics, for the error message.
@@ -63,10 +61,10 @@ impl Telemetry {
 
     fn call<T>(&mut self, call: impl FnOnce(&mut Facades) -> T) -> Option<T> {
         let facades = self.facades.as_mut()?;
-        match catch_unwind(AssertUnwindSafe(|| call(facades))) {
+        match contain(|| call(facades)) {
             Ok(value) => Some(value),
-            Err(payload) => {
-                self.failure = Some(Error::panicked(USER_CODE, &*payload));
+            Err(panic) => {
+                self.failure = Some(Error::panicked(USER_CODE, &panic));
                 self.drop_facades();
                 None
             }
@@ -76,12 +74,12 @@ impl Telemetry {
     /// Drops the span and the metrics. This calls the subscriber and the recorder again.
     fn drop_facades(&mut self) {
         if let Some(facades) = self.facades.take()
-            && let Err(payload) = catch_unwind(AssertUnwindSafe(move || {
+            && let Err(panic) = contain(move || {
                 let _last = facades;
-            }))
+            })
         {
             // Code that has panicked may panic again: the first panic is reported.
-            self.failure.get_or_insert_with(|| Error::panicked(USER_CODE, &*payload));
+            self.failure.get_or_insert_with(|| Error::panicked(USER_CODE, &panic));
         }
     }
 }

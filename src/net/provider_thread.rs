@@ -6,7 +6,6 @@
 // N152.
 
 use std::future::poll_fn;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::Poll;
 use std::thread;
@@ -15,7 +14,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};
 
 use crate::config::{Config, PasswordProvider};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Panic, contain};
 
 /// Returns the same configuration, whose password provider, if it has one, is called in a separate thread.
 ///
@@ -50,7 +49,7 @@ async fn in_thread<T: Send + 'static>(
     let run = move || {
         // Held until the provider has ended, even if its caller no longer waits.
         let _turn = turn;
-        let asked = catch_unwind(AssertUnwindSafe(|| {
+        let asked = contain(|| {
             runtime.block_on(async {
                 let mut provider = Box::pin(provider);
                 poll_fn(|cx| match provider.as_mut().poll(cx) {
@@ -60,7 +59,7 @@ async fn in_thread<T: Send + 'static>(
                 })
                 .await
             })
-        }));
+        });
         if let Some(asked) = asked.transpose() {
             let _ = answer.send(asked);
         }
@@ -69,6 +68,6 @@ async fn in_thread<T: Send + 'static>(
         let message = "no thread can be started for the password provider";
         Error::caused(ErrorKind::Connect, message, error)
     })?;
-    let answered = answered.await.unwrap_or_else(|error| Err(Box::new(error)));
-    answered.map_err(|payload| Error::panicked("the password provider", &*payload))
+    let answered = answered.await.unwrap_or_else(|error| Err(Panic::new(Box::new(error))));
+    answered.map_err(|panic| Error::panicked("the password provider", &panic))
 }

@@ -184,12 +184,12 @@ impl Notifier {
     /// none in the login (BackendKeyData). It stays the same after the end of the connection.
     #[must_use]
     pub fn process_id(&self) -> Option<i32> {
-        self.queue.process_id().get()
+        self.queue.process_id()
     }
 
     /// Returns the process id, which changes with the session.
     pub(crate) fn session_process_id(&self) -> &SessionProcessId {
-        self.queue.process_id()
+        self.queue.session()
     }
 }
 

@@ -1,7 +1,6 @@
 //! The queue from the clones of a notifier to its task. It is bounded in bytes, and calls get room in the order in which
 //! they were made.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, onesho
 
 use super::pipeline::{abandoned, late, unsent};
 use super::request::{Message, Reply, Request};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, contain};
 use crate::net::{self, SessionProcessId};
 
 /// The bytes that a call takes of the queue in addition to its channels and payloads: for the protocol messages and the
@@ -28,7 +27,10 @@ pub(super) struct RequestQueue {
 /// The state that the clones of a notifier share with its task.
 #[derive(Debug)]
 pub(super) struct NotifierShared {
-    process_id: SessionProcessId,
+    /// The process id of the session, also after its end.
+    process_id: Option<i32>,
+    /// That of the session while there is one.
+    session: SessionProcessId,
     answer_timeout: Duration,
     /// The runtime of the task, for its timers: a call may be made in another runtime, or in none.
     runtime: Handle,
@@ -48,7 +50,8 @@ impl NotifierShared {
         room_bytes: usize,
     ) -> Self {
         Self {
-            process_id: SessionProcessId::new(process_id),
+            process_id,
+            session: SessionProcessId::new(process_id),
             answer_timeout,
             runtime: Handle::current(),
             cause: OnceLock::new(),
@@ -60,7 +63,7 @@ impl NotifierShared {
     /// Refuses all further calls, and those that wait for room.
     pub(super) fn shut(&self) {
         // The wakers of those calls are the user's code and may panic. Each is called at most once, so the loop ends.
-        while catch_unwind(AssertUnwindSafe(|| self.room.close())).is_err() {}
+        while contain(|| self.room.close()).is_err() {}
     }
 
     /// Records why the connection ended, and refuses all further calls.
@@ -71,6 +74,8 @@ impl NotifierShared {
 
     /// Handles the drop of the task. If the task has not ended by itself, its runtime has ended.
     pub(super) fn abandon(&self) {
+        // Another session of the server may get the process id.
+        self.session.set(None);
         if !self.room.is_closed() {
             self.end(abandoned());
         }
@@ -97,8 +102,12 @@ impl RequestQueue {
         Self { requests, closes, shared }
     }
 
-    pub(super) fn process_id(&self) -> &SessionProcessId {
-        &self.shared.process_id
+    pub(super) fn process_id(&self) -> Option<i32> {
+        self.shared.process_id
+    }
+
+    pub(super) fn session(&self) -> &SessionProcessId {
+        &self.shared.session
     }
 
     /// Sends a message of `bytes` bytes to the task, and waits until it is committed.

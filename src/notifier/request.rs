@@ -1,11 +1,10 @@
 //! The calls that go through the queue.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use crate::error::Error;
+use crate::error::{Error, contain};
 use crate::proto::session::{CommandId, Session};
 
 /// Object id of the type `text[]` in `pg_type`.
@@ -42,7 +41,7 @@ impl Reply {
     /// Answers the call. Its waker is the user's code: if it panics, the other calls are still answered.
     pub(super) fn send(self, answer: Result<(), Error>) {
         // The answer is stored before the waker is called.
-        let _ = catch_unwind(AssertUnwindSafe(|| self.0.send(answer)));
+        let _ = contain(|| self.0.send(answer));
     }
 }
 

@@ -1,7 +1,6 @@
 //! The task of a notifier: it carries requests, bytes and time to the pipeline, which decides.
 
 use std::future::poll_fn;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -11,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::pipeline::NotifierPipeline;
 use super::queue::NotifierShared;
 use super::request::Request;
-use crate::error::Error;
+use crate::error::{Error, contain};
 use crate::net::{self, Driver, DriverEvent, Timer};
 
 /// The largest number of requests that are taken before the socket is polled. Tokio's cooperative budget is 128
@@ -62,9 +61,9 @@ impl NotifierTask {
     pub(super) async fn run(mut self) {
         // The waker of a call is the user's code and may panic.
         let end = poll_fn(|cx| {
-            let polled = catch_unwind(AssertUnwindSafe(|| self.poll(cx)));
-            polled.unwrap_or_else(|payload| {
-                let cause = Error::panicked("the task of the notifier", &*payload);
+            let polled = contain(|| self.poll(cx));
+            polled.unwrap_or_else(|panic| {
+                let cause = Error::panicked("the task of the notifier", &panic);
                 Poll::Ready(TaskEnd::Lost(cause))
             })
         });

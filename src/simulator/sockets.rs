@@ -8,7 +8,7 @@ use bytes::BytesMut;
 use super::clock::SimulatorEvent;
 use super::connection::{Packet, SimulatedConnection, Stage};
 use super::{Simulation, log_line};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Panic};
 use crate::proto::auth::{AuthPolicy, Credentials, ScramNonce};
 use crate::proto::session::{Evidence, Login, Session};
 use crate::proto::supervisor::LinkId;
@@ -51,7 +51,10 @@ impl Simulation {
 
     /// Fails an attempt because code of the user panics in it.
     pub(super) fn opening_panics(&mut self, index: usize) {
-        self.opening_ends(index, Error::panicked("the attempt to connect", &"(simulated)"));
+        self.opening_ends(
+            index,
+            Error::panicked("the attempt to connect", &Panic::new(Box::new("(simulated)"))),
+        );
     }
 
     fn opening_ends(&mut self, index: usize, error: Error) {

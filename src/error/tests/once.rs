@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 use std::io;
 
 use crate::config::Config;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Panic};
 use crate::proto::auth::scram::{ScramError, ScramMessage};
 use crate::proto::auth::{
     AuthError, AuthMethod, AuthRefusal, ChannelBinding, NonAsciiPassword, Obstacle,
@@ -171,7 +171,7 @@ fn all() -> Vec<Error> {
         Error::caused(ErrorKind::Connect, broken, reset()).with_hint("look at the log"),
         Error::other("boom"),
         Error::other(Foreign(reset())),
-        Error::panicked("the on_live hook", &"gone"),
+        Error::panicked("the on_live hook", &Panic::new(Box::new("gone"))),
         refusal(),
         refusal().passing().declined().brief(),
     ]);

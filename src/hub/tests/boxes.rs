@@ -1,7 +1,7 @@
 //! A mailbox, compared with a naive model: a list of single notifications.
 
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 
 use proptest::prelude::*;
 
@@ -211,18 +211,19 @@ fn run(limits: Limits, ops: Vec<Op>) {
                 naive.took(taken);
             }
             Op::Close if !naive.is_closed => {
+                let (unread, dropped) = (naive.unread().0, mailbox.stats().dropped);
                 naive.items.retain(|item| item.is_shown);
                 naive.is_closed = true;
-                let waker = mailbox.close();
+                let (held_back, waker) = mailbox.close();
+                assert_eq!(held_back, unread - naive.unread().0);
+                assert_eq!(mailbox.stats().dropped, dropped + held_back);
                 naive.woke(waker.as_ref());
             }
             Op::Put(..) | Op::MarkHere | Op::Release(_) | Op::Close => {}
         }
         assert_eq!(mailbox.wrong(), None);
         let stats = mailbox.stats();
-        if !naive.is_closed {
-            assert_eq!((stats.queued, stats.queued_bytes), naive.unread());
-        }
+        assert_eq!((stats.queued, stats.queued_bytes), naive.unread());
     }
     while naive.has_visible() && !naive.items.is_empty() {
         naive.took(source.try_take());
@@ -239,4 +240,40 @@ proptest! {
     ) {
         run(Limits { capacity, bytes, drop_oldest }, ops);
     }
+}
+
+/// An earlier version kept the memory of a burst if the consumer polled with `try_recv`.
+#[test]
+fn a_mailbox_that_was_emptied_without_waiting_keeps_no_memory_for_entries() {
+    let mailbox = Arc::new(Mailbox::new(Limits::default(), None, false));
+    let mut source = MailboxSource::new(mailbox.clone());
+    let (bytes, run) = frames("a", 1, "x");
+    for at in 0..100 {
+        mailbox.put(&bytes, run, info(), Place { at, is_held: false, hold: 0 });
+    }
+    assert!(mailbox.entry_capacity() >= 100);
+    while !matches!(source.try_take(), Taken::Empty) {}
+    assert!(mailbox.entry_capacity() <= 1);
+}
+
+/// Its drop is code of the user. An earlier version dropped it while the mailbox was locked.
+#[test]
+fn the_drop_of_a_waker_that_is_replaced_can_use_its_subscription() {
+    struct LooksOnDrop(Arc<Mailbox>, Arc<std::sync::atomic::AtomicBool>);
+    impl Wake for LooksOnDrop {
+        fn wake(self: Arc<Self>) {}
+    }
+    impl Drop for LooksOnDrop {
+        fn drop(&mut self) {
+            self.1.store(self.0.is_unlocked(), std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+    let mailbox = Arc::new(Mailbox::new(Limits::default(), None, false));
+    let mut source = MailboxSource::new(mailbox.clone());
+    let was_unlocked = Arc::default();
+    let waker = Waker::from(Arc::new(LooksOnDrop(mailbox, Arc::clone(&was_unlocked))));
+    assert!(source.poll_take(&mut Context::from_waker(&waker)).is_pending());
+    drop(waker);
+    assert!(source.poll_take(&mut Context::from_waker(Waker::noop())).is_pending());
+    assert!(was_unlocked.load(std::sync::atomic::Ordering::Relaxed));
 }

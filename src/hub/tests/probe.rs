@@ -9,9 +9,9 @@ use super::super::channel::{HubChannel, ListenState, Needed};
 use super::super::handle::HubHandle;
 use super::super::keeper::keep;
 use super::super::mailbox::Mailbox;
-use super::super::routes::Routes;
 use super::super::shared::HubShared;
 use super::super::sink::HubSink;
+use super::super::topic_rules::TopicRules;
 use crate::listener::ListenerHandle;
 use crate::listener::shared::ListenerShared;
 use crate::notification::TopicOf;
@@ -37,8 +37,8 @@ impl HubParts {
         shared: Arc<ListenerShared>,
         topics_of: HashMap<String, TopicOf>,
     ) -> Self {
-        let routes = Routes::new(TopicOf::default(), topics_of);
-        let shared = Arc::new(HubShared::new(routes, shared));
+        let topics = TopicRules { topics_of, ..TopicRules::default() };
+        let shared = Arc::new(HubShared::new(topics, shared));
         Self {
             handle: HubHandle::new(shared.clone(), listener.clone()),
             sink: Box::new(HubSink::new(shared.clone())),
@@ -125,7 +125,7 @@ impl HubProbe {
     }
 
     /// Returns how many subscriptions to a channel wait, for it or for another channel.
-    fn waiting_for(&self, routes: &Routes, channel: &str) -> usize {
+    fn waiting_for(&self, routes: &super::super::routes::Routes, channel: &str) -> usize {
         routes
             .waiting_routes()
             .filter(|routes| routes.iter().any(|route| *route.channel == *channel))

@@ -134,3 +134,31 @@ fn a_refused_group_is_sent_again_in_parts() {
         waiting.iter_mut().map(|one| one.result().map(|result| result.is_ok())).collect();
     assert_eq!(results, [Some(true), Some(false), Some(true)]);
 }
+
+/// An earlier version sent 1,999 commands for 1,000 channels that a server without memory had refused.
+#[test]
+fn a_group_that_is_refused_because_of_the_state_of_the_server_is_not_divided() {
+    let mut hub = Driven::new();
+    let mut waiting: Vec<_> = ["a", "b"].map(|name| hub.subscribe(&[name])).into();
+    hub.sends_listen(&["a", "b"]);
+    hub.is_refused_with(&["a", "b"], "53200");
+    for one in &mut waiting {
+        assert_eq!(one.result(), Some(Err(ErrorKind::Server)));
+    }
+    hub.is_empty();
+}
+
+/// An earlier version sent all parts first.
+#[test]
+fn a_new_subscription_waits_for_one_part_of_a_refused_group_at_most() {
+    let mut hub = Driven::new();
+    let names = ["a", "b", "c", "d"];
+    let _waiting: Vec<_> = names.map(|name| hub.subscribe(&[name])).into();
+    hub.sends_listen(&names);
+    hub.is_refused(&names);
+    let _late = hub.subscribe(&["late"]);
+    hub.sends_listen(&["a", "b"]);
+    hub.sends_listen(&["late"]);
+    hub.sends_listen(&["c", "d"]);
+    hub.sends_nothing();
+}

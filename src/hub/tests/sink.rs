@@ -1,21 +1,23 @@
 //! Tests of the sink of a hub.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::BytesMut;
 use tokio::sync::{mpsc, oneshot};
 
 use super::super::mailbox::{Limits, Mailbox};
-use super::super::routes::{Route, Routes};
+use super::super::routes::Route;
 use super::super::shared::HubShared;
 use super::super::sink::HubSink;
+use super::super::topic_rules::TopicRules;
 use super::support::{frames, info, placed, take};
 use crate::listener::ListenerHandle;
 use crate::listener::shared::ListenerShared;
 use crate::notification::TopicOf;
 use crate::proto::ring::Pins;
-use crate::proto::supervisor::{Scope, Sink};
+use crate::proto::supervisor::{PlacedGap, Scope, Sink, StreamPosition};
 use crate::proto::wire::Run;
 
 /// A hub whose sink is driven by hand.
@@ -27,9 +29,12 @@ struct DrivenSink {
 
 impl DrivenSink {
     fn new() -> Self {
+        Self::with(TopicRules::default())
+    }
+
+    fn with(topics: TopicRules) -> Self {
         let listener = Arc::new(ListenerShared::new("hub", Pins::new(0)));
-        let routes = Routes::new(TopicOf::default(), HashMap::new());
-        let shared = Arc::new(HubShared::new(routes, listener.clone()));
+        let shared = Arc::new(HubShared::new(topics, listener.clone()));
         let sink = HubSink::new(shared.clone());
         let listener = ListenerHandle::new(mpsc::unbounded_channel().0, listener);
         Self { shared, listener, sink }
@@ -146,4 +151,109 @@ fn a_loss_of_some_channels_reaches_their_subscriptions_once_and_no_others() {
     let taken: Vec<String> = (0..3).map(|_| take(&of_both)).collect();
     assert_eq!(taken, ["gap 1", "item 1 from 0", "empty"]);
     assert_eq!(take(&of_c), "empty");
+}
+
+/// A hub whose topics are found by `function`.
+fn with_function(
+    function: impl for<'a> Fn(&'a str) -> Option<Cow<'a, str>> + Send + Sync + 'static,
+) -> DrivenSink {
+    let topic_of = TopicOf::function(function);
+    DrivenSink::with(TopicRules { topic_of, ..TopicRules::default() })
+}
+
+/// An earlier version called it while the hub was locked, and every thread that used the hub waited for ever.
+#[test]
+fn a_topic_function_can_use_the_hub() {
+    let used = Arc::new(OnceLock::<Arc<HubShared>>::new());
+    let hub = used.clone();
+    let mut sink = with_function(move |payload| {
+        let is_unlocked = hub.get().is_some_and(|hub| hub.is_unlocked());
+        is_unlocked.then(|| payload.into())
+    });
+    assert!(used.set(sink.shared.clone()).is_ok());
+    let topic = sink.subscribe_topic("a", "xxxxx");
+    sink.receive("a", 2);
+    assert_eq!(take(&topic), "item 2 from 0");
+}
+
+#[test]
+fn topics_of_functions_are_delivered_at_their_places_in_a_read_of_several_channels() {
+    let of_prefix = TopicOf::Prefix(b':');
+    let by_function = TopicOf::function(|payload| Some(payload.split(':').next()?.into()));
+    let topics_of = HashMap::from([("p".to_owned(), of_prefix)]);
+    let mut hub = DrivenSink::with(TopicRules { topic_of: by_function, topics_of });
+    let of_f = hub.subscribe_topic("f", "t");
+    let of_p = hub.subscribe_topic("p", "t");
+    let of_g = hub.subscribe_topic("g", "t");
+    let _other = hub.subscribe(&["h"], Limits::default());
+    let mut bytes = Vec::new();
+    let mut run = Run::default();
+    let parts = [
+        ("f", 2, "t:1"),
+        ("h", 1, "t:2"),
+        ("p", 3, "t:3"),
+        ("g", 1, "u:4"),
+        ("g", 2, "t:5"),
+        ("f", 1, "t"),
+    ];
+    for (channel, count, payload) in parts {
+        let (more, part) = frames(channel, count, payload);
+        bytes.extend_from_slice(&more);
+        run = Run { count: run.count + part.count, bytes: bytes.len() };
+    }
+    let at = hub.sink.hold(&Scope::All);
+    hub.put(&bytes, run);
+    // A second loss behind the first two notifications of the read.
+    let second = PlacedGap { position: StreamPosition(at.0 + 2), ..placed(0, Scope::All, &[]) };
+    hub.sink.release(vec![placed(at.0, Scope::All, &[]), second]);
+    let all = |mailbox: &Arc<Mailbox>| (0..5).map(|_| take(mailbox)).collect::<Vec<_>>().join(", ");
+    assert_eq!(all(&of_f), "gap 1, item 2 from 0, gap 1, item 1 from 2, empty");
+    assert_eq!(all(&of_p), "gap 2, item 3 from 0, empty, empty, empty");
+    assert_eq!(all(&of_g), "gap 2, item 2 from 0, empty, empty, empty");
+    assert_eq!(hub.shared.counters.unclaimed_count(), 0);
+}
+
+/// An earlier version dropped the payload outside, and that panic ended the hub.
+#[test]
+fn a_panic_of_a_topic_function_whose_payload_panics_means_no_topic() {
+    struct PanicsInDrop;
+    impl Drop for PanicsInDrop {
+        fn drop(&mut self) {
+            panic!("in the drop of a payload");
+        }
+    }
+    let mut hub = with_function(|_| std::panic::panic_any(PanicsInDrop));
+    let (topic, whole) = (hub.subscribe_topic("a", "t"), hub.subscribe(&["a"], Limits::default()));
+    hub.receive("a", 2);
+    assert_eq!((take(&topic), take(&whole)), ("empty".to_owned(), "item 2 from 0".to_owned()));
+    let stats = hub.shared.stats(hub.listener.stats());
+    assert_eq!((stats.topic_panics, stats.unclaimed), (2, 0));
+}
+
+/// An earlier version counted only those of channels that it had forgotten.
+#[test]
+fn what_arrives_between_the_last_drop_and_the_answer_to_unlisten_is_unclaimed() {
+    let mut hub = DrivenSink::new();
+    let mailbox = hub.subscribe(&["a"], Limits::default());
+    let routes = [Route { channel: "a".into(), topic: None }];
+    hub.shared.lock().leave(&mailbox, &routes, None);
+    hub.receive("a", 2);
+    hub.receive("never subscribed", 1);
+    assert_eq!(hub.shared.counters.unclaimed_count(), 3);
+}
+
+/// An earlier version counted them neither as dropped nor as queued.
+#[test]
+fn what_is_held_back_when_the_hub_ends_counts_as_dropped() {
+    let mut hub = DrivenSink::new();
+    let mailbox = hub.subscribe(&["a"], Limits::default());
+    hub.receive("a", 1);
+    hub.sink.hold(&Scope::All);
+    hub.receive("a", 3);
+    let DrivenSink { shared, listener, sink } = hub;
+    drop(sink);
+    let stats = mailbox.stats();
+    assert_eq!((stats.received, stats.queued, stats.dropped), (4, 1, 3));
+    assert_eq!(shared.stats(listener.stats()).connection.dropped, 3);
+    assert_eq!((take(&mailbox), take(&mailbox)), ("item 1 from 0".to_owned(), "closed".to_owned()));
 }

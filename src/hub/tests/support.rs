@@ -1,6 +1,5 @@
 //! What the tests have in common: routes that are driven by hand, as the keeper and the sink do.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -10,10 +9,10 @@ use tokio::sync::oneshot;
 use super::super::mailbox::{Limits, Mailbox, MailboxSource};
 use super::super::routes::{Changes, Joined, Route, Routes, Subscribed};
 use crate::error::{Error, ErrorKind};
-use crate::notification::{Gap, ReceiveInfo, Refusals, TopicOf};
+use crate::notification::{Gap, ReceiveInfo, Refusals};
 use crate::proto::ring::Taken;
 use crate::proto::supervisor::{Listening, PlacedGap, Scope, StreamPosition};
-use crate::proto::wire::{BackendMessage, RawNotification, Run};
+use crate::proto::wire::{BackendMessage, DbError, RawNotification, Run, Severity};
 use crate::queue::Source;
 
 /// The routes of a hub.
@@ -67,7 +66,7 @@ pub(super) fn take(mailbox: &Arc<Mailbox>) -> String {
 
 impl Driven {
     pub(super) fn new() -> Self {
-        Self(Routes::new(TopicOf::default(), HashMap::new()))
+        Self(Routes::default())
     }
 
     pub(super) fn subscribe(&mut self, channels: &[&str]) -> DrivenSubscription {
@@ -117,6 +116,13 @@ impl Driven {
 
     pub(super) fn is_refused(&mut self, channels: &[&str]) {
         self.0.listened(arcs(channels), Err(refusal())).wake();
+    }
+
+    /// The server refuses LISTEN with this SQLSTATE.
+    pub(super) fn is_refused_with(&mut self, channels: &[&str], sqlstate: &str) {
+        let fields = DbError::new(Severity::Error, sqlstate, "no");
+        let refusal = Error::server("the server refused", fields);
+        self.0.listened(arcs(channels), Err(refusal)).wake();
     }
 
     pub(super) fn unlistened(&mut self, channels: &[&str]) {

@@ -16,7 +16,7 @@ use super::roots::Trust;
 use super::verifier::{Check, Verifier};
 use crate::config::Config;
 use crate::config::{Server, SslCertMode, SslMode, SslNegotiation, TlsVersion};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Panic};
 use crate::net::files;
 
 /// The TLS settings of one attempt to connect, with the contents of their files. The next attempt reads the files again.
@@ -56,7 +56,7 @@ impl Tls {
             Ok(result) => result,
             Err(error) => Err(match error.try_into_panic() {
                 // The cryptography provider of the program may panic.
-                Ok(payload) => Error::panicked("reading the files of TLS", &*payload),
+                Ok(payload) => Error::panicked("reading the files of TLS", &Panic::new(payload)),
                 Err(error) => {
                     Error::caused(ErrorKind::Connect, "the files of TLS were not read", error)
                 }

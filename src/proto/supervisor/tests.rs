@@ -31,7 +31,7 @@ use bytes::BytesMut;
 use self::driver::{TestDriver, looked_at_in_a_run_without_room};
 use self::words::*;
 use super::*;
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, Panic};
 use crate::notification::Gap;
 use crate::proto::auth::{AuthPolicy, Credentials, Password, ScramNonce};
 use crate::proto::session::{Login, READ_DELAY_MAX};

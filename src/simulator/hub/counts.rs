@@ -66,6 +66,7 @@ counts! {
     lagged_oldest,
     lagged_newest,
     gaps,
+    topic_panics,
     closed,
     drained,
 }

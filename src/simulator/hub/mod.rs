@@ -181,6 +181,7 @@ impl Simulation {
         self.poll_keeper();
         self.end_subscribers();
         let Some(hub) = &mut self.hub else { return };
+        hub.counts.topic_panics += hub.handle.stats().topic_panics;
         let has_keeper = hub.keeper.is_some();
         let all_ended = hub.ends.iter_mut().all(|end| end.end().is_some());
         if has_keeper {

@@ -1,14 +1,17 @@
 //! The payloads of a run of a hub, which have topics, and the topics as a naive reader finds them.
 
 use std::borrow::Cow;
+use std::panic;
 
 use super::super::Simulation;
 use super::super::server;
 use super::super::subscriptions::{ChannelId, Subscriptions};
 use crate::notification::TopicOf;
 
-/// The channel whose topics are found by a function: the first character.
+/// The channel whose topics are found by a function: the first character. It panics at some payloads, which then have no topic.
 const FUNCTION_CHANNEL: ChannelId = 2;
+
+const PANICS_AT: char = 'b';
 
 /// Topics of payloads, and some that occur in no payload, or only if another server is the primary.
 pub(super) const TOPICS: [&str; 7] = ["a", "b", "ab", "ä", "0", "1", "none"];
@@ -16,6 +19,10 @@ pub(super) const TOPICS: [&str; 7] = ["a", "b", "ab", "ä", "0", "1", "none"];
 /// Returns the channels with another rule for topics.
 pub(super) fn topics_of(channels: &Subscriptions) -> impl Iterator<Item = (String, TopicOf)> {
     let topic_of = TopicOf::function(|payload| {
+        if payload.starts_with(PANICS_AT) {
+            // Without the message that `panic!` prints.
+            panic::resume_unwind(Box::new("the topic function (simulated)"));
+        }
         let end = payload.chars().next()?.len_utf8();
         Some(Cow::Borrowed(&payload[..end]))
     });
@@ -26,6 +33,9 @@ pub(super) fn topics_of(channels: &Subscriptions) -> impl Iterator<Item = (Strin
 /// Returns the topic of a payload, and what a subscription to it receives.
 pub(super) fn split(channel: ChannelId, payload: &str) -> Option<(&str, &str)> {
     if channel == FUNCTION_CHANNEL {
+        if payload.starts_with(PANICS_AT) {
+            return None;
+        }
         let end = payload.chars().next()?.len_utf8();
         return Some((&payload[..end], payload));
     }

@@ -101,7 +101,7 @@ fn an_attempt_that_fails_because_of_a_file_or_a_provider_is_tried_again() {
         || Error::new(ErrorKind::Config, "the file is empty").passing(),
         || Error::new(ErrorKind::Unsupported, "the key is encrypted").passing(),
         || Error::caused(ErrorKind::Auth, "the provider failed", "sealed").passing(),
-        || Error::panicked("the attempt to connect", &"the vault is closed"),
+        || Error::panicked("the attempt to connect", &Panic::new(Box::new("the vault is closed"))),
         || Error::new(ErrorKind::Other, "in code of the caller"),
     ];
     for fault in faults {
