@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio::time::Instant;
 
+use super::drain::drain;
 use super::phase::{Demand, Phase};
 use super::shared::DispatcherShared;
 use super::stopped::Stopped;
@@ -14,7 +15,6 @@ use super::until::until;
 use crate::error::{Error, ErrorKind};
 use crate::hub::HubHandle;
 use crate::listener::ListenerHandle;
-use crate::proto::supervisor::State;
 
 /// The time in which a cancelled handler must reach its next await.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
@@ -92,32 +92,6 @@ async fn join(
             Some(panicked(failed))
         });
         *error = error.take().or(cause);
-    }
-}
-
-/// Stops listening. Over a hub, the other subscriptions stay.
-fn drain(
-    origin: &Origin,
-    deadline: Option<Instant>,
-    shared: Arc<DispatcherShared>,
-) -> impl Future<Output = Option<Error>> + Send + use<> {
-    let (listener, hub) = match origin {
-        Origin::Listener(listener, _) => (Some(listener.clone()), None),
-        Origin::Hub(hub) => (None, Some(hub.clone())),
-    };
-    async move {
-        if let Some(listener) = listener {
-            let timeout =
-                deadline.map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now()));
-            let drained = listener.drain(timeout).await;
-            return drained.err().filter(|error| error.kind() != ErrorKind::Closed);
-        }
-        if let Some(hub) = hub.filter(|hub| hub.state() == State::Connected) {
-            // What was committed before arrives before the answer of any query.
-            let _ = until(shared.reached(Phase::Stopping), hub.notification_queue_usage()).await;
-        }
-        shared.advance(Phase::Fenced, None);
-        None
     }
 }
 

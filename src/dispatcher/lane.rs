@@ -1,17 +1,18 @@
 //! [`Lane`]: a channel or a topic, its handlers, and the task that calls them one after the other.
 
 use std::future::poll_fn;
+use std::mem;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::failure::FailedInput;
-use super::handler::Handler;
+use super::handler::{Handler, Reports};
 use super::key::LaneKey;
 use super::loss::DispatchLoss;
 use super::phase::Phase;
 use super::run::Run;
 use super::shared::DispatcherShared;
-use super::source::{Item, Received, Source};
+use super::source::{Item, Received, Source, notification_bytes};
 use super::until::until;
 use crate::error::Error;
 use crate::notification::{Loss, Notification};
@@ -25,6 +26,7 @@ pub(super) struct Lane {
     /// `None`: it only has losses.
     pub(super) key: Option<LaneKey>,
     pub(super) handlers: Vec<Handler>,
+    pub(super) reports: Arc<Reports>,
     pub(super) source: Source,
     pub(super) shared: Arc<DispatcherShared>,
     /// The notifications of the current step.
@@ -37,10 +39,11 @@ impl Lane {
     pub(super) fn new(
         key: Option<LaneKey>,
         handlers: Vec<Handler>,
+        reports: Arc<Reports>,
         source: Source,
         shared: Arc<DispatcherShared>,
     ) -> Self {
-        Self { key, handlers, source, shared, step: Vec::new(), next: None }
+        Self { key, handlers, reports, source, shared, step: Vec::new(), next: None }
     }
 
     /// Handles notifications and losses until the dispatcher stops or the source ends. Returns the cause of the end.
@@ -87,16 +90,21 @@ impl Lane {
         }
     }
 
-    /// Fills the step with `first` and what has arrived behind it, up to a loss.
+    /// Fills the step with `first` and what has arrived behind it, up to a loss, or to the limit of bytes: otherwise one that arrives
+    /// while the step is taken out of the queue could always be added.
     fn fill_step(&mut self, first: Notification, limit: usize) {
         self.step.clear();
+        let mut bytes = notification_bytes(&first);
         self.step.push(first);
-        while self.step.len() < limit {
+        while self.step.len() < limit && bytes < self.shared.lane_bytes {
             let Some(item) = self.source.try_next() else { return };
             let received = Received::Item(item);
             self.count(&received);
             match received {
-                Received::Item(Item::Notification(notification)) => self.step.push(notification),
+                Received::Item(Item::Notification(notification)) => {
+                    bytes = bytes.saturating_add(notification_bytes(&notification));
+                    self.step.push(notification);
+                }
                 loss => {
                     self.next = Some(loss);
                     return;
@@ -119,7 +127,8 @@ impl Lane {
     async fn handle_step(&mut self) -> ControlFlow<()> {
         let key = self.key.as_ref();
         for (number, handler) in self.handlers.iter().enumerate() {
-            let run = Run { shared: &self.shared, key, handler: Some(number) };
+            let (shared, reports) = (&*self.shared, &*self.reports);
+            let run = Run { shared, reports, key, handler: Some(number) };
             match handler {
                 Handler::Single(function) => {
                     for notification in &self.step {
@@ -145,13 +154,28 @@ impl Lane {
 
     /// Calls the loss handler.
     async fn handle_loss(&self, loss: Loss) -> ControlFlow<()> {
-        if let Some(on_loss) = &self.shared.reports.loss {
-            let run = Run { shared: &self.shared, key: self.key.as_ref(), handler: None };
+        if let Some(on_loss) = &self.reports.loss {
+            let (shared, reports) = (&*self.shared, &*self.reports);
+            let run = Run { shared, reports, key: self.key.as_ref(), handler: None };
             let call = || on_loss(DispatchLoss::new(loss.clone(), self.key.clone()));
             run.execute(call, || FailedInput::Loss(loss.clone())).await?;
         }
         self.source.handled(1);
         ControlFlow::Continue(())
+    }
+}
+
+impl Drop for Lane {
+    /// Drops what the handlers have captured, which is of the user. Each one alone: a second panic while the first one unwinds would end the
+    /// process. The last lane drops the handlers of losses and failures.
+    fn drop(&mut self) {
+        for handler in mem::take(&mut self.handlers) {
+            self.shared.drop_contained(handler);
+        }
+        if let Some(Reports { loss, failure }) = Arc::into_inner(mem::take(&mut self.reports)) {
+            self.shared.drop_contained(loss);
+            self.shared.drop_contained(failure);
+        }
     }
 }
 

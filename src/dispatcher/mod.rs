@@ -11,13 +11,16 @@
 //! permits that limit the handlers that run at once.
 
 mod barrier;
+mod byte_budget;
 mod contained;
 mod control;
+mod drain;
 mod failure;
 mod handle;
 mod handler;
 mod key;
 mod lane;
+mod lane_queue;
 mod loss;
 mod phase;
 mod reader;
@@ -48,11 +51,11 @@ pub use self::running::RunningDispatcher;
 pub use self::stats::DispatcherStats;
 pub use self::stopped::Stopped;
 use crate::error::Error;
-use crate::hub::Hub;
+use crate::hub::HubHandle;
 use crate::listener::Listener;
 use crate::notification::{Notification, TopicOf};
 
-/// Calls handlers with the notifications of channels and topics, over a [`Listener`] or a [`Hub`].
+/// Calls handlers with the notifications of channels and topics, over a [`Listener`] or a [`Hub`](crate::Hub).
 ///
 /// ```no_run
 /// # async fn store(_: &str) -> Result<(), pgbell::Error> { Ok(()) }
@@ -87,14 +90,15 @@ use crate::notification::{Notification, TopicOf};
 /// # Errors and panics of handlers
 /// A handler that returns an error is called again with the same notifications, as [`retry`](Self::retry) says, while its lane waits and other
 /// lanes run. After the last attempt, and after a panic, [`on_failure`](Self::on_failure) gets the [`Failure`], and the lane continues with
-/// the next handler or notification. A panic is contained where the handler creates its future, in the future, and in the drop of the future.
+/// the next handler or notification. A panic is contained where the handler creates its future, in the future, and in the drop of the future, of
+/// the error, and of what the handler has captured.
 ///
 /// A handler that blocks its thread also keeps a thread of the runtime from other tasks. Use
 /// [`spawn_blocking`](tokio::task::spawn_blocking) for it.
 ///
 /// # Losses
-/// Over a [`Hub`] each lane has its own losses: the [loss handler](Self::on_loss) is called for a lane after all notifications of the lane that
-/// were received before the loss, and before all later ones. It can run for several lanes at once.
+/// Over a [`Hub`](crate::Hub) each lane has its own losses: the [loss handler](Self::on_loss) is called for a lane after all notifications of
+/// the lane that were received before the loss, and before all later ones. It can run for several lanes at once.
 ///
 /// Over a [`Listener`] a loss concerns all lanes. The loss handler is called once, after all lanes have handled everything that was received
 /// before the loss, retries included. Nothing that was received after the loss is handled before it has ended.
@@ -102,15 +106,27 @@ use crate::notification::{Notification, TopicOf};
 /// A loss handler that fails is tried again as any other handler. Without one, losses are only counted: [`DispatcherStats::losses`].
 ///
 /// # A slow handler
-/// Over a [`Hub`] each lane is a subscription, and [`lane_capacity`](Self::lane_capacity) is the capacity of its queue. A lane whose queue is full
-/// loses notifications, which its loss handler gets as [`Lagged`](crate::Lagged). Other lanes are not concerned.
+/// Over a [`Hub`](crate::Hub) each lane is a subscription, and [`lane_capacity`](Self::lane_capacity) and [`lane_bytes`](Self::lane_bytes) are
+/// the limits of its queue. A lane whose queue is full loses notifications, which its loss handler gets as [`Lagged`](crate::Lagged). Other lanes are not concerned.
 ///
 /// Over a [`Listener`] nothing is received while the queue of one lane is full. Then other lanes wait too, and the queue of the listener fills,
 /// until its [overflow policy](crate::ListenerBuilder::overflow) applies. Use a hub if a slow handler must not delay the others.
 ///
 /// # Memory
-/// Over a [`Listener`], a lane has at most `lane_capacity` notifications, in memory of their own. Over a [`Hub`] see
-/// [its memory](Hub#memory). In addition each lane has the notifications of one run, and its task.
+/// [`lane_capacity`](Self::lane_capacity) and [`lane_bytes`](Self::lane_bytes) limit the queue of each lane. Over a [`Listener`] it has at most
+/// ```text
+/// lane_bytes + 256 B × lane_capacity
+/// ```
+/// or one notification that is larger than `lane_bytes`. Over a [`Hub`](crate::Hub) it takes what
+/// [a subscription](crate::Hub#memory) with these limits takes:
+/// ```text
+/// 1 KiB + 4 × lane_bytes + 512 B × lane_capacity
+/// ```
+/// In addition each lane has its task, and the notifications of one run twice, because the handler gets a copy. A run has one notification, or
+/// those of a batch with `limit`:
+/// ```text
+/// 2 × (lane_bytes + one notification + 256 B × limit)
+/// ```
 #[derive(Debug)]
 #[must_use = "nothing happens before it is run"]
 pub struct Dispatcher {
@@ -119,12 +135,13 @@ pub struct Dispatcher {
     topic_of: TopicOf,
     concurrency: usize,
     lane_capacity: usize,
+    lane_bytes: usize,
     retry: Retry,
 }
 
 impl Dispatcher {
-    /// Returns a dispatcher without handlers: at most 8 run at once, nothing is tried again, and 1,024 notifications wait for each channel or
-    /// topic.
+    /// Returns a dispatcher without handlers: at most 8 run at once, nothing is tried again, and 1,024 notifications or 1 MiB of them wait for
+    /// each channel or topic.
     pub fn new() -> Self {
         Self {
             lanes: BTreeMap::new(),
@@ -132,6 +149,7 @@ impl Dispatcher {
             topic_of: TopicOf::default(),
             concurrency: 8,
             lane_capacity: 1_024,
+            lane_bytes: 1024 * 1024,
             retry: Retry::default(),
         }
     }
@@ -163,7 +181,7 @@ impl Dispatcher {
 
     /// Adds a handler for a topic of a channel. See [`on`](Self::on).
     ///
-    /// Over a [`Hub`], topics are found as [the hub](crate::HubBuilder::topic_of) does it. Over a [`Listener`], they are found as
+    /// Over a [`Hub`](crate::Hub), topics are found as [the hub](crate::HubBuilder::topic_of) does it. Over a [`Listener`], they are found as
     /// [`topic_of`](Self::topic_of) says. In both cases the handler gets the payload without the topic and the separator.
     pub fn on_topic<F, Fut>(
         self,
@@ -182,8 +200,9 @@ impl Dispatcher {
     /// Adds a handler for a channel that gets several notifications at once: those that wait when it is called, at most `limit`, at least one.
     /// If more wait, it is called again at once when it has ended. It does not wait until a batch is full.
     ///
-    /// A batch has at most [`lane_capacity`](Self::lane_capacity) notifications, and does not extend over a loss. An error or a panic is a failure of the whole batch, and a retry gets the whole batch again. With
-    /// several batch handlers on one channel, the lowest limit is that of all.
+    /// A batch has at most [`lane_capacity`](Self::lane_capacity) notifications, ends when it has [`lane_bytes`](Self::lane_bytes) or more, and
+    /// does not extend over a loss. An error or a panic is a failure of the whole batch, and a retry gets the whole batch again. With several
+    /// batch handlers on one channel, the lowest limit is that of all.
     pub fn on_batch<F, Fut>(self, channel: impl AsRef<str>, limit: usize, handler: F) -> Self
     where
         F: Fn(Vec<Notification>) -> Fut + Send + Sync + 'static,
@@ -251,6 +270,16 @@ impl Dispatcher {
         self
     }
 
+    /// Sets how many bytes of notifications wait for each channel or topic, by default 1 MiB, at least 8 KiB. A notification counts with its
+    /// channel and 11 bytes. See [A slow handler](Self#a-slow-handler) and [Memory](Self#memory).
+    ///
+    /// Over a [`Hub`](crate::Hub) it is [`queue_bytes`](crate::Subscribe::queue_bytes) of the subscriptions. Over a [`Listener`] a notification that is
+    /// larger waits until the queue of its lane is empty. There more than 4 GiB count as 4 GiB.
+    pub fn lane_bytes(mut self, bytes: usize) -> Self {
+        self.lane_bytes = bytes;
+        self
+    }
+
     /// Sets how topics are found in payloads over a [`Listener`], by default up to the first `:`. A hub has
     /// [its own setting](crate::HubBuilder::topic_of). A panic of a [function](TopicOf::function) is contained: the notification has no topic.
     pub fn topic_of(mut self, topic_of: TopicOf) -> Self {
@@ -270,8 +299,8 @@ impl Dispatcher {
     /// Before anything is sent:
     /// - [`ErrorKind::Misuse`](crate::ErrorKind::Misuse) without a handler of notifications, for a channel that is empty, longer than 63 bytes or
     ///   contains a NUL, and for a topic that is empty or contains the separator;
-    /// - [`ErrorKind::Config`](crate::ErrorKind::Config) for a limit, a capacity or a number of attempts of zero, for a longest delay of retries
-    ///   that is less than the shortest one, and for a separator that is not ASCII.
+    /// - [`ErrorKind::Config`](crate::ErrorKind::Config) for a limit, a capacity or a number of attempts of zero, for less than 8 KiB in
+    ///   `lane_bytes`, for a longest delay of retries that is less than the shortest one, and for a separator that is not ASCII.
     ///
     /// After that as [`Listener::listen_all`]. After an error the listener is dropped.
     ///
@@ -284,14 +313,29 @@ impl Dispatcher {
     /// Makes a subscription for each channel and each topic of the handlers, and starts the tasks. The hub stays: other subscriptions
     /// receive from it, and the dispatcher ends with it.
     ///
+    /// It takes a reference to a [`Hub`](crate::Hub), or a [`HubHandle`] by value or by reference.
+    ///
+    /// ```no_run
+    /// # async fn example(hub: pgbell::Hub) -> Result<(), pgbell::Error> {
+    /// use pgbell::{Dispatcher, Notification};
+    ///
+    /// let print = || Dispatcher::new().on("orders", |n: Notification| async move { println!("{n}") });
+    /// let running = print().run_hub(&hub).await?;
+    ///
+    /// let handle = hub.handle();
+    /// let more = tokio::spawn(async move { print().run_hub(handle).await });
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`run`](Self::run), except that topics are checked by the hub. After that as [`Subscribe`](crate::Subscribe). After an error no
     /// subscription is left.
     ///
     /// # Cancel safety
     /// A dropped future leaves nothing behind.
-    pub async fn run_hub(self, hub: &Hub) -> Result<RunningDispatcher, Error> {
-        start::over_hub(self, hub).await
+    pub async fn run_hub(self, hub: impl Into<HubHandle>) -> Result<RunningDispatcher, Error> {
+        start::over_hub(self, hub.into()).await
     }
 
     fn with(mut self, channel: &str, topic: Option<&str>, handler: Handler) -> Self {

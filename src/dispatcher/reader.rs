@@ -5,9 +5,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use futures_core::Stream;
-use tokio::sync::mpsc;
 
 use super::barrier::Barrier;
+use super::lane_queue::LaneSender;
 use super::phase::Phase;
 use super::router::{Router, Targets};
 use super::shared::DispatcherShared;
@@ -28,7 +28,7 @@ use crate::notification::{Loss, Notification};
 pub(super) struct Reader {
     pub(super) listener: Listener,
     pub(super) router: Router,
-    pub(super) losses: mpsc::Sender<Item>,
+    pub(super) losses: LaneSender,
     pub(super) barrier: Arc<Barrier>,
     pub(super) shared: Arc<DispatcherShared>,
 }
@@ -37,10 +37,13 @@ impl Reader {
     /// Receives until the listener ends or the dispatcher stops. Returns the cause of the end.
     pub(super) async fn run(mut self) -> Option<Error> {
         let shared = self.shared.clone();
-        if let Some(cause) = until(shared.reached(Phase::Stopping), self.read()).await {
+        let ended = until(shared.reached(Phase::Stopping), self.read()).await;
+        let Self { listener, router, .. } = self;
+        // Its function that finds topics is of the user.
+        shared.drop_contained(router);
+        if let Some(cause) = ended {
             return cause;
         }
-        let Self { listener, .. } = self;
         // What was sent before the end of the session is counted too.
         listener.handle().close().await;
         let Stats { received, delivered, dropped, .. } = listener.stats();
@@ -88,9 +91,9 @@ impl Reader {
         self.barrier.passed().await;
     }
 
-    async fn send(&self, queue: &mpsc::Sender<Item>, item: Item) {
+    async fn send(&self, queue: &LaneSender, item: Item) {
         self.barrier.add();
-        if queue.send(item).await.is_err() {
+        if !queue.send(item).await {
             // A lane ends before its reader only when the dispatcher stops.
             self.barrier.remove(1);
         }

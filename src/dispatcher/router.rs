@@ -3,16 +3,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
-
 use super::contained::contain;
 use super::key::LaneKey;
-use super::source::Item;
+use super::lane_queue::LaneSender;
 use crate::notification::{Notification, NotificationRef, ReceiveInfo, TopicOf};
 use crate::proto::wire::RawNotification;
-
-/// The queue of a lane.
-type LaneQueue = mpsc::Sender<Item>;
 
 /// The lanes of a dispatcher, by channel and topic.
 #[derive(Debug)]
@@ -23,15 +18,15 @@ pub(super) struct Router {
 
 #[derive(Debug, Default)]
 struct ChannelLanes {
-    whole: Option<LaneQueue>,
-    topics: HashMap<Arc<str>, LaneQueue>,
+    whole: Option<LaneSender>,
+    topics: HashMap<Arc<str>, LaneSender>,
 }
 
 /// The lanes of one notification, and what each of them receives.
 #[derive(Debug, Default)]
 pub(super) struct Targets<'a> {
-    pub(super) whole: Option<(&'a LaneQueue, Notification)>,
-    pub(super) topic: Option<(&'a LaneQueue, Notification)>,
+    pub(super) whole: Option<(&'a LaneSender, Notification)>,
+    pub(super) topic: Option<(&'a LaneSender, Notification)>,
     /// The topic function has panicked.
     pub(super) has_panicked: bool,
 }
@@ -41,7 +36,7 @@ impl Router {
         Self { channels: HashMap::new(), topic_of }
     }
 
-    pub(super) fn add(&mut self, key: &LaneKey, queue: LaneQueue) {
+    pub(super) fn add(&mut self, key: &LaneKey, queue: LaneSender) {
         let lanes = self.channels.entry(key.channel.clone()).or_default();
         match &key.topic {
             Some(topic) => drop(lanes.topics.insert(topic.clone(), queue)),

@@ -2,9 +2,9 @@
 
 use std::ops::ControlFlow;
 
-use super::contained::{ContainedRun, Outcome, contain};
+use super::contained::{ContainedRun, Outcome};
 use super::failure::{FailedInput, Failure, FailureCause};
-use super::handler::RunFuture;
+use super::handler::{Reports, RunFuture};
 use super::key::LaneKey;
 use super::phase::Phase;
 use super::shared::DispatcherShared;
@@ -13,6 +13,7 @@ use super::until::until;
 /// A run of one handler, which is tried until it succeeds or has failed for good.
 pub(super) struct Run<'a> {
     pub(super) shared: &'a DispatcherShared,
+    pub(super) reports: &'a Reports,
     pub(super) key: Option<&'a LaneKey>,
     /// The number of the handler in its lane.
     pub(super) handler: Option<usize>,
@@ -44,7 +45,7 @@ impl Run<'_> {
                     Some(delay) => {
                         // The delay does not keep another handler from running.
                         drop(permit);
-                        self.drop_contained(error);
+                        shared.drop_contained(error);
                         let sleep = tokio::time::sleep(delay);
                         if until(shared.reached(Phase::Stopping), sleep).await.is_none() {
                             return ControlFlow::Break(());
@@ -78,17 +79,10 @@ impl Run<'_> {
 
     /// Passes a failure to its handler. What that handler returns is not used.
     async fn report(&self, failure: Failure) {
-        let Some(on_failure) = &self.shared.reports.failure else {
-            return self.drop_contained(failure);
+        let Some(on_failure) = &self.reports.failure else {
+            return self.shared.drop_contained(failure);
         };
         if let Some(Outcome::Panicked(_)) = self.attempt(|| on_failure(failure)).await {
-            self.shared.counters.panics.add(1);
-        }
-    }
-
-    /// Drops a value that contains an error of the user, whose drop may panic.
-    fn drop_contained<T>(&self, value: T) {
-        if contain(|| drop(value)).is_err() {
             self.shared.counters.panics.add(1);
         }
     }

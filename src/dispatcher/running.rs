@@ -71,8 +71,12 @@ impl RunningDispatcher {
     /// cancelled, and what is left is not handled.
     ///
     /// Over a [`Listener`](crate::Listener) it [drains](crate::ListenerHandle::drain) the listener. Over a [`Hub`](crate::Hub), whose other
-    /// subscriptions stay, it makes one round trip to the server, handles what is in the queues then, and ends the subscriptions. If the hub has
-    /// no session, it handles what is in the queues. What a full queue cannot take is a loss, as before.
+    /// subscriptions stay, it makes one round trip to the server, handles what is in the queues then, and ends the subscriptions. What a full
+    /// queue cannot take is a loss, as before.
+    ///
+    /// If the hub has no session, or loses it before the server has answered, the drain handles only what is in the queues, and
+    /// [`Stopped::error`] contains the error: what was committed before the call may not have arrived. If the hub is closed in the meantime, the
+    /// drain handles what was received until then, and that is no error.
     ///
     /// It takes no longer than a [`stop`](Self::stop) with this timeout.
     ///
@@ -81,6 +85,9 @@ impl RunningDispatcher {
     /// let stopped = running.drain(std::time::Duration::from_secs(30)).await;
     /// if stopped.unhandled > 0 {
     ///     println!("{} notifications were not handled", stopped.unhandled);
+    /// }
+    /// if let Some(error) = stopped.error {
+    ///     println!("some may not have arrived: {error:#}");
     /// }
     /// # }
     /// ```

@@ -3,7 +3,7 @@
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
-use super::handler::Reports;
+use super::contained::contain;
 use super::phase::{Demand, Phase};
 use super::retry::Retry;
 use super::stats::Counters;
@@ -15,9 +15,10 @@ pub(super) struct DispatcherShared {
     /// One for each handler that may run at once.
     pub(super) permits: Semaphore,
     pub(super) retry: Retry,
-    pub(super) reports: Reports,
     pub(super) counters: Counters,
     pub(super) lanes: u64,
+    /// The bytes of notifications at which a batch ends.
+    pub(super) lane_bytes: usize,
     /// The report of the end, once there is one.
     pub(super) stopped: watch::Receiver<Option<Stopped>>,
 }
@@ -26,17 +27,17 @@ impl DispatcherShared {
     pub(super) fn new(
         concurrency: usize,
         retry: Retry,
-        reports: Reports,
         lanes: usize,
+        lane_bytes: usize,
         stopped: watch::Receiver<Option<Stopped>>,
     ) -> Self {
         Self {
             demand: watch::Sender::new(Demand::RUNNING),
             permits: Semaphore::new(concurrency.min(Semaphore::MAX_PERMITS)),
             retry,
-            reports,
             counters: Counters::default(),
             lanes: lanes as u64,
+            lane_bytes,
             stopped,
         }
     }
@@ -54,6 +55,13 @@ impl DispatcherShared {
     pub(super) async fn reached(&self, phase: Phase) {
         // It fails only without a sender, which is here.
         let _ = self.demand.subscribe().wait_for(|demand| demand.phase >= phase).await;
+    }
+
+    /// Drops a value of the user. A panic is contained, and counted.
+    pub(super) fn drop_contained<T>(&self, value: T) {
+        if contain(|| drop(value)).is_err() {
+            self.counters.panics.add(1);
+        }
     }
 
     pub(super) fn demands(&self) -> watch::Receiver<Demand> {

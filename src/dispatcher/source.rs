@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
-use tokio::sync::mpsc;
 
 use super::barrier::Barrier;
-use crate::error::{Error, ErrorKind};
+use super::lane_queue::LaneReceiver;
+use crate::error::Error;
 use crate::hub::{Subscription, SubscriptionStats};
 use crate::notification::{Event, Loss, Notification};
 
@@ -17,6 +17,26 @@ use crate::notification::{Event, Loss, Notification};
 pub(super) enum Item {
     Notification(Notification),
     Loss(Loss),
+}
+
+/// The bytes of a NotificationResponse besides its channel and its payload: tag, length, process id, and two NULs.
+const FRAME_REST_BYTES: usize = 11;
+
+impl Item {
+    /// Returns the bytes that it counts with in the limit of a lane: those of its message, as in the queue of a subscription. A loss has
+    /// none.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Notification(notification) => notification_bytes(notification),
+            Self::Loss(_) => 0,
+        }
+    }
+}
+
+/// Returns the bytes that a notification counts with in the limit of a lane.
+pub(super) fn notification_bytes(notification: &Notification) -> usize {
+    let (channel, payload) = (notification.channel_bytes(), notification.payload_bytes());
+    FRAME_REST_BYTES + channel.len() + payload.len()
 }
 
 impl From<Event> for Item {
@@ -40,7 +60,7 @@ pub(super) enum Received {
 #[derive(Debug)]
 pub(super) enum Source {
     /// What the reader of a listener has put into it.
-    Queue(mpsc::Receiver<Item>, Arc<Barrier>),
+    Queue(LaneReceiver, Arc<Barrier>),
     Subscription(Box<SubscriptionSource>),
 }
 
@@ -73,7 +93,7 @@ impl Source {
     /// Returns the next item, if there is one.
     pub(super) fn try_next(&mut self) -> Option<Item> {
         match self {
-            Self::Queue(queue, _) => queue.try_recv().ok(),
+            Self::Queue(queue, _) => queue.try_recv(),
             Self::Subscription(source) => source.try_next(),
         }
     }
@@ -140,11 +160,11 @@ impl SubscriptionSource {
 
     /// Returns the next item without waiting. Nothing is pending because of the scheduling of tokio, so nothing is left out.
     fn next_before_fence(&mut self) -> Received {
-        match self.subscription.try_recv() {
+        match self.subscription.try_next() {
             Ok(Some(Event::Notification(_))) if self.left == Some(0) => Received::End(None),
             Ok(Some(event)) => Received::Item(self.counted(event)),
             Ok(None) => Received::End(self.cause.take()),
-            Err(error) => Received::End(self.cause.take().or_else(|| cause(error))),
+            Err(cause) => Received::End(self.cause.take().or(cause)),
         }
     }
 
@@ -152,10 +172,10 @@ impl SubscriptionSource {
         if self.left == Some(0) || self.cause.is_some() {
             return None;
         }
-        match self.subscription.try_recv() {
+        match self.subscription.try_next() {
             Ok(event) => event.map(|event| self.counted(event)),
-            Err(error) => {
-                self.cause = cause(error);
+            Err(cause) => {
+                self.cause = cause;
                 None
             }
         }
@@ -167,9 +187,4 @@ impl SubscriptionSource {
         }
         event.into()
     }
-}
-
-/// Returns the error, unless it only says that the hub was closed.
-fn cause(error: Error) -> Option<Error> {
-    (error.kind() != ErrorKind::Closed).then_some(error)
 }

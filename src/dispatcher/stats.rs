@@ -31,7 +31,8 @@ pub struct DispatcherStats {
     pub retries: u64,
     /// Failures for good: an error in the last attempt, or a panic.
     pub failures: u64,
-    /// Panics of handlers, also of those for losses and failures, and of a function that finds topics.
+    /// Panics of handlers, also of those for losses and failures, and of a function that finds topics. The drop of what they have captured, at
+    /// the end of their lane, counts too.
     pub panics: u64,
     /// Losses that were received. Over a [`Hub`](crate::Hub) a loss counts once for each lane that it concerns.
     pub losses: u64,

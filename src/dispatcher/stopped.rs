@@ -15,6 +15,11 @@ pub struct Stopped {
     /// Lanes whose handler did not reach its next await within a second after it was cancelled. Its run ends when it does, or with the
     /// process.
     pub blocked: u64,
-    /// The error that the listener or the hub has ended with, or that of its drain. `None` if it was closed or the dispatcher was stopped.
+    /// The error that the listener or the hub has ended with, or that of the drain. `None` if the listener or the hub was closed, or the
+    /// dispatcher was stopped.
+    ///
+    /// An error of a drain says that what was committed before the drain may not have arrived: the deadline has passed before the server
+    /// answered, or over a [`Hub`](crate::Hub) there was no session, or it was lost during the drain. What has arrived was handled, unless it
+    /// counts as [`unhandled`](Self::unhandled).
     pub error: Option<Error>,
 }

@@ -1,15 +1,20 @@
-//! Lanes without a server: their queue is filled by the test.
+//! Lanes without a server: their queue is filled by the test. In the files below, dispatchers with a test server.
+
+mod draining;
+mod limits;
+mod user_values;
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::barrier::Barrier;
 use super::key::LaneKey;
 use super::lane::Lane;
+use super::lane_queue::{LaneSender, lane_queue};
 use super::phase::Phase;
 use super::router::Router;
 use super::shared::DispatcherShared;
@@ -42,7 +47,7 @@ impl Log {
 
 /// A lane that runs, and the end of its queue.
 struct Running {
-    queue: mpsc::Sender<Item>,
+    queue: LaneSender,
     barrier: Arc<Barrier>,
     shared: Arc<DispatcherShared>,
     task: JoinHandle<Option<Error>>,
@@ -51,15 +56,15 @@ struct Running {
 impl Running {
     /// Starts the only lane of a dispatcher.
     fn start(dispatcher: Dispatcher) -> Self {
-        let Dispatcher { mut lanes, reports, concurrency, retry, .. } = dispatcher;
+        let Dispatcher { mut lanes, reports, concurrency, retry, lane_bytes, .. } = dispatcher;
         let (_, report) = watch::channel(None);
-        let shared = DispatcherShared::new(concurrency, retry, reports, lanes.len(), report);
+        let shared = DispatcherShared::new(concurrency, retry, lanes.len(), lane_bytes, report);
         let shared = Arc::new(shared);
-        let (queue, source) = mpsc::channel(100);
+        let (queue, source) = lane_queue(100, usize::MAX);
         let barrier = Arc::new(Barrier::default());
         let source = Source::Queue(source, barrier.clone());
         let (key, handlers) = lanes.pop_first().unwrap();
-        let lane = Lane::new(Some(key), handlers, source, shared.clone());
+        let lane = Lane::new(Some(key), handlers, Arc::new(reports), source, shared.clone());
         Self { queue, barrier, shared, task: tokio::spawn(lane.run()) }
     }
 
@@ -70,7 +75,7 @@ impl Running {
 
     async fn item(&self, item: Item) {
         self.barrier.add();
-        self.queue.send(item).await.unwrap();
+        assert!(self.queue.send(item).await);
     }
 
     /// Ends the queue, and waits for the lane.
@@ -80,6 +85,17 @@ impl Running {
         self.barrier.passed().await;
         self.shared
     }
+}
+
+/// Waits for a condition.
+async fn until(what: &str, is_so: impl Fn() -> bool) {
+    let wait = async {
+        while !is_so() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(60), wait).await;
+    waited.unwrap_or_else(|_| panic!("{what}"));
 }
 
 fn lagged() -> Item {
@@ -260,12 +276,39 @@ async fn no_run_and_no_retry_begins_after_a_stop() {
     assert_eq!(running.shared.counters.cancelled.get(), 0);
 }
 
+#[tokio::test]
+async fn the_next_handler_of_a_notification_does_not_begin_after_a_stop() {
+    let (log, gate) = (Log::default(), Arc::new(tokio::sync::Notify::new()));
+    let (first, second, opened) = (log.clone(), log.clone(), gate.clone());
+    let running = Running::start(
+        Dispatcher::new()
+            .on("a", move |_: Notification| {
+                let (log, gate) = (first.clone(), opened.clone());
+                async move {
+                    gate.notified().await;
+                    log.add("first");
+                }
+            })
+            .on("a", move |_: Notification| {
+                let log = second.clone();
+                async move { log.add("second") }
+            }),
+    );
+    running.put("1").await;
+    until("it runs", || running.shared.counters.running.get() == 1).await;
+    running.shared.advance(Phase::Stopping, None);
+    gate.notify_one();
+    assert!(running.task.await.unwrap().is_none());
+    assert_eq!(log.lines(), ["first"]);
+    assert_eq!(running.shared.counters.unhandled(), 1);
+}
+
 #[test]
 fn a_notification_is_for_its_channel_and_for_its_topic_without_the_topic_in_the_payload() {
     let mut router = Router::new(TopicOf::default());
     let mut queues = Vec::new();
     for (channel, topic) in [("a", None), ("a", Some("1")), ("b", Some("1"))] {
-        let (queue, end) = mpsc::channel(1);
+        let (queue, end) = lane_queue(1, 8_192);
         queues.push(end);
         let key = LaneKey { channel: channel.into(), topic: topic.map(Into::into) };
         router.add(&key, queue);
@@ -285,7 +328,7 @@ fn a_notification_is_for_its_channel_and_for_its_topic_without_the_topic_in_the_
 #[test]
 fn a_panic_of_the_topic_function_means_no_topic() {
     let mut router = Router::new(TopicOf::function(|_| panic!("planted")));
-    let (queue, _end) = mpsc::channel(1);
+    let (queue, _end) = lane_queue(1, 8_192);
     let key = |topic: Option<&str>| LaneKey { channel: "a".into(), topic: topic.map(Into::into) };
     router.add(&key(Some("1")), queue.clone());
     router.add(&key(None), queue);
@@ -311,6 +354,7 @@ async fn a_dispatcher_that_cannot_work_is_refused_before_anything_is_started() {
         (valid().on_batch("b", 0, |_| async {}), ErrorKind::Config, "limit of a batch is 0"),
         (valid().concurrency(0), ErrorKind::Config, "concurrency is 0"),
         (valid().lane_capacity(0), ErrorKind::Config, "lane_capacity is 0"),
+        (valid().lane_bytes(8_191), ErrorKind::Config, "lane_bytes is 8191, at least 8192"),
         (valid().retry(Retry::new(0)), ErrorKind::Config, "attempts is 0"),
     ] {
         let listener = Listener::connect(server.url()).await.unwrap();
@@ -320,7 +364,7 @@ async fn a_dispatcher_that_cannot_work_is_refused_before_anything_is_started() {
         assert!(error.to_string().contains(words), "{error}");
         assert!(handle.channels().await.unwrap_or_default().is_empty());
     }
-    let largest = valid().concurrency(usize::MAX).lane_capacity(usize::MAX);
+    let largest = valid().concurrency(usize::MAX).lane_capacity(usize::MAX).lane_bytes(usize::MAX);
     let listener = Listener::connect(server.url()).await.unwrap();
     let running = largest.run(listener).await.unwrap();
     running.stop(Duration::ZERO).await;

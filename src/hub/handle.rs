@@ -163,6 +163,13 @@ impl HubHandle {
     }
 }
 
+/// Clones the handle.
+impl From<&Self> for HubHandle {
+    fn from(handle: &Self) -> Self {
+        handle.clone()
+    }
+}
+
 fn checked(channel: &str) -> Result<Arc<str>, Error> {
     wire::check_channel(channel)?;
     Ok(channel.into())

@@ -35,6 +35,7 @@ pub use self::builder::HubBuilder;
 pub use self::handle::HubHandle;
 pub use self::mailbox::SubscriptionStats;
 pub use self::stats::HubStats;
+pub(crate) use self::subscribe::QUEUE_BYTES_MIN;
 pub use self::subscribe::Subscribe;
 pub use self::subscription::Subscription;
 use crate::config::Config;
@@ -209,5 +210,12 @@ impl Hub {
     pub async fn close(self) {
         self.handle.close().await;
         self.running.close().await;
+    }
+}
+
+/// Returns [`Hub::handle`], for functions that need no more than a handle.
+impl From<&Hub> for HubHandle {
+    fn from(hub: &Hub) -> Self {
+        hub.handle()
     }
 }

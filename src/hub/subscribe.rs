@@ -16,7 +16,7 @@ use crate::notifier::Notifier;
 use crate::proto::supervisor::Overflow;
 
 /// The lowest number of bytes of a queue: the longest notification of PostgreSQL fits.
-const QUEUE_BYTES_MIN: usize = 8 * 1024;
+pub(crate) const QUEUE_BYTES_MIN: usize = 8 * 1024;
 
 /// A subscription that is made when this is awaited. Made by [`Hub::subscribe`](crate::Hub::subscribe),
 /// [`subscribe_many`](crate::Hub::subscribe_many) and [`subscribe_topic`](crate::Hub::subscribe_topic).

@@ -86,6 +86,11 @@ impl Subscription {
         self.receiver.try_recv()
     }
 
+    /// Returns the next event of the stream, if one is queued, or the end of the stream with its cause.
+    pub(crate) fn try_next(&mut self) -> Result<Option<Event>, Option<Error>> {
+        self.receiver.try_next()
+    }
+
     /// Waits for notifications that arrived together, and returns them as a batch, without a copy.
     ///
     /// The batch may contain a [loss](Batch::loss), and may contain only that.

@@ -110,13 +110,26 @@ impl<S: Source> Receiver<S> {
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Event, Error>>> {
         let was_returned = self.is_cause_returned;
         Poll::Ready(match ready!(self.poll_recv(cx)) {
-            // The kind of the error does not decide: the cause may be of any kind, `Closed` too.
-            Err(_) if self.is_cause_returned == was_returned => {
-                self.is_terminated = true;
-                None
-            }
-            item => Some(item),
+            Ok(event) => Some(Ok(event)),
+            Err(error) => self.end_of_stream(error, was_returned).map(Err),
         })
+    }
+
+    /// Returns the next event of the stream, if one is queued.
+    ///
+    /// # Errors
+    /// The end of the stream: with the cause, once, and `None` from then on, and after a close.
+    pub(crate) fn try_next(&mut self) -> Result<Option<Event>, Option<Error>> {
+        let was_returned = self.is_cause_returned;
+        self.try_recv().map_err(|error| self.end_of_stream(error, was_returned))
+    }
+
+    /// Returns the error, if it is the cause of the end. Otherwise it says that the stream has ended. The kind of the error does not
+    /// decide: the cause may be of any kind, `Closed` too.
+    fn end_of_stream(&mut self, error: Error, was_returned: bool) -> Option<Error> {
+        let is_cause = self.is_cause_returned != was_returned;
+        self.is_terminated |= !is_cause;
+        is_cause.then_some(error)
     }
 
     /// Returns true once the stream has returned `None`.

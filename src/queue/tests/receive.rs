@@ -155,10 +155,12 @@ proptest! {
 /// Each way to receive returns what is in the queue, then the cause, and then the error of a call after the end.
 #[test]
 fn every_way_to_receive_returns_the_cause_of_the_end_once() {
-    for way in 0..4 {
+    // The cause may be of any kind, also of that of a call after the end.
+    let kinds = [ErrorKind::Connect, ErrorKind::Closed];
+    for (way, kind) in (0..5).flat_map(|way| kinds.map(|kind| (way, kind))) {
         let mut receiving = Receiving::new(100, Overflow::DropNewest);
         receiving.queue.read(2, 8);
-        receiving.end.set(Error::new(ErrorKind::Connect, "lost"));
+        receiving.end.set(Error::new(kind, "lost"));
         let Receiving { queue, mut receiver, .. } = receiving;
         drop(queue);
         let mut cx = Context::from_waker(Waker::noop());
@@ -166,16 +168,20 @@ fn every_way_to_receive_returns_the_cause_of_the_end_once() {
             0 => receiver.poll_recv(&mut cx).map_ok(|_| 1),
             1 => Poll::Ready(receiver.try_recv().map(|event| usize::from(event.is_some()))),
             2 => receiver.poll_batch(&mut cx).map_ok(|()| receiver.batch(1).len()),
+            3 => Poll::Ready(match receiver.try_next() {
+                Ok(event) => Ok(usize::from(event.is_some())),
+                Err(cause) => cause.map_or(Ok(0), Err),
+            }),
             _ => {
                 receiver.poll_next(&mut cx).map(|item| item.map_or(Ok(0), |event| event.map(|_| 1)))
             }
         };
-        for expected in [Ok(1), Ok(1), Err(ErrorKind::Connect)] {
+        for expected in [Ok(1), Ok(1), Err(kind)] {
             let Poll::Ready(received) = receive() else { panic!("there is something") };
             assert_eq!(received.map_err(|error| error.kind()), expected, "{way}");
         }
         let Poll::Ready(received) = receive() else { panic!("the queue has ended") };
-        if way == 3 {
+        if way >= 3 {
             assert!(matches!(received, Ok(0)));
             assert!(receiver.is_terminated());
         } else {
