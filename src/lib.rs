@@ -28,6 +28,7 @@
 //! | [`Connection`] | the calling task reads the socket; batches are views of the receive buffer | in one loop that does nothing else, at the speed of the socket; also for queries |
 //! | [`Hub`] | one session, and any number of subscriptions to channels and topics, each with its own queue | to pass notifications on to many, such as WebSocket clients |
 //! | [`Dispatcher`] | calls handlers with the notifications of a [`Listener`] or a [`Hub`] | in a service with a handler for each channel or topic |
+//! | [`Wakeups`] | wakes workers by notifications, and at an interval in case one is lost | for a queue, an outbox or a workflow in a table |
 //! | [`Notifier`] | many tasks send over one connection, pipelined | to publish |
 //!
 //! # Guarantees
@@ -120,6 +121,8 @@ mod queue;
 mod simulator;
 #[cfg(feature = "testing")]
 pub mod testing;
+#[cfg(feature = "tokio")]
+mod wakeups;
 
 #[cfg(feature = "tokio")]
 pub use config::password_provider::PasswordRequest;
@@ -147,6 +150,11 @@ pub use proto::auth::AuthMethod;
 pub use proto::session::{Column, Row, Rows};
 pub use proto::supervisor::{ChannelState, Listening, Live, Overflow, State};
 pub use proto::wire::{DbError, Severity, TransactionStatus};
+#[cfg(feature = "tokio")]
+pub use wakeups::{
+    Keys, Listen, Wake, WakeTask, WakeTaskStats, WakeWorker, Wakeups, WakeupsBuilder, WakeupsStats,
+    WakeupsStatus,
+};
 
 /// Compiles the examples of the README.
 #[cfg(all(doctest, feature = "tokio"))]

@@ -55,3 +55,38 @@ fn the_example_of_handlers_prints_what_each_channel_does() {
     let end = "15 handled, 0 unhandled, 4 retries, 2 failures, 1 panics, 1 without a handler";
     assert_eq!(of("end"), [end]);
 }
+
+#[test]
+fn the_example_of_wake_ups_does_all_work_also_without_notifications() {
+    let lines = output("workflow_wakeups");
+    let of = |name: &str| -> Vec<&str> {
+        let parts = lines.iter().filter_map(|line| line.split_once(": "));
+        let parts = parts.filter(|(task, _)| *task == name).map(|(_, rest)| rest);
+        parts.filter(|rest| !rest.starts_with("read again: ")).collect()
+    };
+    let (batches, resumed): (Vec<_>, Vec<_>) =
+        of("workflows").into_iter().partition(|line| line.starts_with("batch of "));
+    let expected: Vec<_> = (1..=7).map(|number| format!("wf_{number} resumes")).collect();
+    assert_eq!(resumed, expected);
+    assert_eq!(batches, ["batch of 3", "batch of 3", "batch of 1"]);
+    for (name, expected) in [
+        ("timers", vec!["timer:sleep_1 has expired", "timer:sleep_2 has expired"]),
+        ("messages", vec!["message 42 is delivered"]),
+        ("outbox", vec!["evt_123 is relayed", "evt_124 is relayed"]),
+    ] {
+        let handled: Vec<_> =
+            of(name).into_iter().filter(|line| !line.starts_with("batch of ")).collect();
+        assert_eq!(handled, expected, "{name}");
+    }
+    let status = of("status");
+    assert_eq!((status[0], status[2]), ("listening", "listening"));
+    assert!(status[1].starts_with("polling only: "), "{status:?}");
+    for end in [
+        "messages: 1 notifications, 1 losses",
+        "outbox: 1 notifications, 1 losses",
+        "timers: 0 notifications, 1 losses",
+        "workflows: 1 notifications, 1 losses",
+    ] {
+        assert!(of("end").contains(&end), "{end} in {lines:?}");
+    }
+}

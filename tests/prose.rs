@@ -38,6 +38,7 @@ const CHECKED: &[&str] = &[
     "src/proto/supervisor",
     "src/proto/wire",
     "src/testing",
+    "src/wakeups",
     "peers",
     "testkit/tests",
     "tests/postgres",

@@ -11,7 +11,7 @@ use std::time::Duration;
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, SharedString, Unit};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use pgbell::testing::{Auth, BackendConfig, Server};
-use pgbell::{Error, Event, Listener, State};
+use pgbell::{Error, Event, Listen, Listener, State, WakeTask, Wakeups};
 use tracing::span::{Attributes, Id, Record};
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -286,4 +286,59 @@ fn a_subscriber_of_tracing_that_panics_is_not_called_again_and_the_listener_cont
                 .unwrap();
         });
     });
+}
+
+/// The log lines of the seed: configured, established, lost and opened again with the error and the delay, and why it only polls.
+#[test]
+fn r7_wake_ups_log_what_is_configured_established_lost_and_only_polled() {
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt().with_writer(log.clone()).with_ansi(false).finish();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    tracing::subscriber::with_default(subscriber, || {
+        runtime.block_on(async {
+            tokio::time::timeout(Duration::from_secs(20), woken()).await.unwrap();
+        });
+    });
+    let text = log.text();
+    let mut lines = text.lines();
+    for (level, expected) in [
+        ("INFO", "wake-ups configured tasks=1 channels=1 listen=Automatic"),
+        ("WARN", "wake-ups poll only until the next attempt to listen error=connection: "),
+        ("INFO", "established: every channel is active epoch=1"),
+        ("INFO", "wake-ups listen: notifications arrive"),
+        ("WARN", "the session was lost error="),
+        ("INFO", "reconnecting error="),
+        ("INFO", "established: every channel is active epoch=2"),
+        ("INFO", "closed"),
+        ("INFO", "wake-ups poll only: listening is disabled"),
+    ] {
+        let found = lines.find(|line| line.contains(expected));
+        let line = found.unwrap_or_else(|| panic!("{expected} is not in its place:\n{text}"));
+        assert!(line.contains(level), "{line}");
+    }
+    assert!(text.contains("delay="), "{text}");
+    assert!(!text.contains(PASSWORD), "{text}");
+}
+
+async fn woken() {
+    let config = BackendConfig::new().auth(Auth::ScramSha256).user("bell", PASSWORD);
+    let mut server = Server::start(config).await.unwrap();
+    let url = format!(
+        "host=127.0.0.1 port={} user=bell password='{PASSWORD}' dbname=postgres sslmode=disable",
+        server.port()
+    );
+    server.halt().await;
+    let backoff = Duration::from_millis(10);
+    let builder = Wakeups::builder(&*url)
+        .task(WakeTask::new("jobs").channel("jobs"))
+        .backoff(backoff, backoff);
+    let wakeups = builder.clone().listen(Listen::Automatic).connect().await.unwrap();
+    let worker = wakeups.worker("jobs").unwrap();
+    assert!(worker.changed().await);
+    server.resume().await.unwrap();
+    assert!(worker.changed().await);
+    server.kill_all();
+    assert!(worker.changed().await);
+    wakeups.close().await;
+    builder.listen(Listen::Disabled).connect().await.unwrap().close().await;
 }

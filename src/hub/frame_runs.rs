@@ -3,18 +3,18 @@
 use crate::proto::wire::{self, Notifications, Run};
 
 /// Consecutive notifications with one key, such as their channel or their topic.
-pub(super) struct FrameRun<'a, K> {
-    pub(super) key: K,
-    pub(super) frames: &'a [u8],
-    pub(super) run: Run,
+pub(crate) struct FrameRun<'a, K> {
+    pub(crate) key: K,
+    pub(crate) frames: &'a [u8],
+    pub(crate) run: Run,
     /// The number of notifications before it.
-    pub(super) first: usize,
+    pub(crate) first: usize,
 }
 
 /// Divides `frames` into runs. `read` reads the next notification, `key` returns the key of the first notification of a run, and `belongs`
 /// whether a following one belongs to the run. Each is called at most once for each notification.
 #[inline(always)]
-pub(super) fn divide<'a, T, K>(
+pub(crate) fn divide<'a, T, K>(
     frames: &'a [u8],
     mut read: impl FnMut(&mut Notifications<'a>) -> Option<T>,
     mut key: impl FnMut(T) -> K,
@@ -44,7 +44,7 @@ pub(super) fn divide<'a, T, K>(
 
 /// Divides `frames` into runs with one channel each.
 #[inline(always)]
-pub(super) fn by_channel(frames: &[u8]) -> impl Iterator<Item = FrameRun<'_, &[u8]>> {
+pub(crate) fn by_channel(frames: &[u8]) -> impl Iterator<Item = FrameRun<'_, &[u8]>> {
     divide(
         frames,
         Notifications::next_and_same,

@@ -32,6 +32,7 @@ mod topic_runs;
 use std::time::Duration;
 
 pub use self::builder::HubBuilder;
+pub(crate) use self::frame_runs::by_channel;
 pub use self::handle::HubHandle;
 pub use self::mailbox::SubscriptionStats;
 pub use self::stats::HubStats;

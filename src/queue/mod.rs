@@ -3,7 +3,7 @@
 //! ```text
 //!               sink                                                       receiver
 //! supervisor ─▶ intake: receive buffers ─▶ outlet: ring ─────────────────▶ events, batches ─▶ consumer
-//!               cuts and copies runs       or doorbell, which only counts
+//!               cuts and copies runs
 //! ```
 //!
 //! The [sink](sink) is made of an [intake](intake) and an [outlet](outlet). The [receiver](receiver) takes runs out of the
@@ -13,8 +13,6 @@ mod chunk;
 mod copied_part;
 pub(crate) mod counters;
 mod current;
-#[cfg_attr(not(test), expect(dead_code, reason = "used by tests until there are wake-ups"))]
-mod doorbell_outlet;
 mod end;
 mod intake;
 pub(crate) mod limits;
@@ -34,6 +32,7 @@ pub(crate) use self::current::CurrentRun;
 pub(crate) use self::end::End;
 #[cfg(all(test, feature = "testing"))]
 pub(crate) use self::intake::{BUFFER_BYTES, buffers_max};
+pub(crate) use self::outlet::count_gap;
 pub(crate) use self::receive_buffers::ReceiveBuffers;
 pub(crate) use self::receiver::Receiver;
 pub(crate) use self::reused_buffer::ReusedBuffer;

@@ -8,7 +8,7 @@ use crate::notification::Gap;
 use crate::proto::supervisor::{PlacedGap, Scope, StreamPosition};
 use crate::proto::wire::Run;
 
-/// The producing end of what a consumer receives from: a ring, or a doorbell.
+/// The producing end of what a consumer receives from: a ring.
 ///
 /// It numbers what it gets: [`put`](Self::put) and [`skip`](Self::skip) are in the order of the stream.
 pub(crate) trait Outlet {
@@ -59,7 +59,7 @@ pub(super) fn merge_gaps(last: &mut Gap, gap: Gap, is_adjacent: bool) {
 }
 
 /// Counts a gap without a lost session.
-pub(super) fn count_gap(counters: &QueueCounters, gap: &Gap) {
+pub(crate) fn count_gap(counters: &QueueCounters, gap: &Gap) {
     if gap.sessions() == 0 {
         counters::add(&counters.dropped_by_server, 1);
     }

@@ -2,8 +2,7 @@
 //!
 //! ```text
 //! socket ─▶ receive buffer ─ Intake: cut ─▶ Chunk ─▶ Outlet: RingOutlet ─▶ consumer
-//!           starvation, copies                       DoorbellOutlet ─▶ a count, one gap
-//!                                                    capacity, policy, counters
+//!           starvation, copies                       capacity, policy, counters
 //! ```
 
 use std::sync::Arc;

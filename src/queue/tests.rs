@@ -1,6 +1,5 @@
 //! Tests of the queue: dropped notifications, counters and memory.
 
-mod doorbell;
 mod pins;
 mod receive;
 mod sleepers;

@@ -21,3 +21,4 @@ mod support;
 mod task;
 mod timers;
 mod user_code;
+mod wakeups;

@@ -50,3 +50,4 @@ mod tls;
 mod transactions;
 #[cfg(any(feature = "tls-ring", feature = "tls-aws-lc-rs"))]
 mod trust;
+mod wakeups;

@@ -3,7 +3,6 @@
 //! `RUSTFLAGS="--cfg loom -C debug-assertions" cargo test --release --lib ring::loom`;
 //! With `LOOM_MAX_PREEMPTIONS=2` they take seconds, with 4 minutes.
 
-mod doorbell;
 pub(super) mod lock;
 mod marks;
 mod pins;

@@ -34,9 +34,6 @@
 
 mod buffers;
 mod consumer;
-// The wake-ups of a listener will use it. Until then only tests do.
-#[cfg_attr(not(test), expect(dead_code, reason = "used by tests until there are wake-ups"))]
-pub(crate) mod doorbell;
 mod marks;
 mod pins;
 mod producer;

@@ -3,9 +3,6 @@
 use bytes::Buf;
 
 use super::*;
-use crate::proto::ring::doorbell;
-use crate::queue::doorbell_outlet::DoorbellOutlet;
-use crate::queue::intake::Intake;
 use crate::queue::outlet::Outlet;
 use crate::queue::sink::OutletSink;
 
@@ -168,20 +165,14 @@ fn read_densely<O: Outlet>(sink: &mut OutletSink<O>, input: &mut BytesMut) -> us
 /// 16 KiB at a time while it had to read most.
 #[test]
 fn a_dense_flow_that_is_dropped_is_read_into_large_buffers() {
-    // The consumer sleeps, is dropped, or is a doorbell, which keeps no frames.
+    // The consumer sleeps, or is dropped.
     let mut asleep = Queue::new(16, 8 << 20, Overflow::DropNewest);
     let Queue { sink: mut abandoned, consumer, mut input, .. } =
         Queue::new(100_000, 8 << 20, Overflow::DropNewest);
     drop(consumer);
-    let (ringer, _doorbell) = doorbell::doorbell();
-    let counters = Arc::new(QueueCounters::default());
-    let outlet = DoorbellOutlet::new(ringer, counters);
-    let mut bell = OutletSink::with_outlet(Intake::new(1 << 20, Pins::new(0)), outlet);
-    let mut rung = bell.first_buffer();
     for reads in [
         read_densely(&mut asleep.sink, &mut asleep.input),
         read_densely(&mut abandoned, &mut input),
-        read_densely(&mut bell, &mut rung),
     ] {
         assert!(reads < 60, "{reads} reads for 5 MB");
     }

@@ -1,0 +1,170 @@
+//! [`Wakeups`]: workers that are woken by notifications, and poll in case one is lost.
+//!
+//! ```text
+//! socket ─▶ listener's task ─▶ supervisor ─▶ sink ─▶ doorbell of each task ─▶ one wake-up ─▶ one worker
+//!                                                    interval, full batch ──┘
+//! ```
+//! The task, the supervisor and the session are those of a listener; only the sink is another one. A worker waits with a timer of its own, so the
+//! interval does not depend on the session.
+
+mod automatic;
+mod builder;
+mod doorbell;
+mod listen;
+mod proof;
+mod shared;
+mod sink;
+mod stats;
+mod task;
+mod telemetry;
+mod wake;
+mod worker;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+
+pub use self::builder::WakeupsBuilder;
+pub use self::listen::{Listen, WakeupsStatus};
+use self::shared::WakeupsShared;
+pub use self::stats::{WakeTaskStats, WakeupsStats};
+pub use self::task::WakeTask;
+pub use self::wake::{Keys, Wake};
+pub use self::worker::WakeWorker;
+use crate::config::Config;
+use crate::error::{Error, ErrorKind};
+
+/// How long a close waits for the end of a cancelled attempt to listen.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Workers that are woken by notifications, and poll at an interval in case one is lost.
+///
+/// A queue, an outbox or a workflow is a table. The notification only says that something is there, so it may be lost without a loss of work, if
+/// the table is read again from time to time. `Wakeups` have one listening session for any number of [tasks](WakeTask), each with its channels,
+/// its interval and its batch size. The workers of a task read when they are woken: by notifications, after a loss, or after the interval, which
+/// also wakes while the session is down.
+///
+/// ```no_run
+/// # async fn claim(limit: u64) -> Result<Vec<i64>, pgbell::Error> { Ok(vec![]) }
+/// # async fn example() -> Result<(), pgbell::Error> {
+/// use std::time::Duration;
+/// use pgbell::{Listen, WakeTask, Wakeups};
+///
+/// let wakeups = Wakeups::builder("postgres://localhost/shop")
+///     .task(WakeTask::new("jobs").channel("job_added").interval(Duration::from_secs(5)))
+///     .task(WakeTask::new("timers").channel("timer_set").interval(Duration::from_secs(1)))
+///     .listen(Listen::Automatic)
+///     .connect()
+///     .await?;
+///
+/// let worker = wakeups.worker("jobs")?;
+/// while worker.changed().await {
+///     // SELECT … FOR UPDATE SKIP LOCKED LIMIT 100
+///     let jobs = claim(worker.batch_size()).await?;
+///     worker.found(jobs.len() as u64);
+///     // ...
+/// }
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Wake-ups are coalesced: what happens while the workers of a task are busy is one wake-up. Several tasks may listen to one channel.
+///
+/// Dropping the `Wakeups` ends the session in the background, and the workers. [`close`](Self::close) waits for the end of the session.
+///
+/// # Memory
+/// A task keeps at most 1,024 keys with at most 256 KiB, twice while a loss is not reported yet, and one gap of at most 5 KB. The session takes up to
+/// 1 MiB, and what [`ListenerBuilder`](crate::ListenerBuilder#memory) says of long messages and TLS.
+pub struct Wakeups {
+    shared: Arc<WakeupsShared>,
+    /// The attempts of `Listen::Automatic`.
+    attempts: Option<JoinHandle<Result<(), Error>>>,
+}
+
+impl Wakeups {
+    /// Returns a builder.
+    ///
+    /// `config` is a URL, a `key=value` string or a [`Config`]. Parameters that it does not set are taken from the `PG*`
+    /// environment variables.
+    pub fn builder(config: impl TryInto<Config, Error: Into<Error>>) -> WakeupsBuilder {
+        WakeupsBuilder::new(config.try_into().map_err(Into::into))
+    }
+
+    fn new(shared: Arc<WakeupsShared>) -> Self {
+        Self { shared, attempts: None }
+    }
+
+    /// Returns a worker of a task. All workers of a task share its wake-ups.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Misuse`] if there is no task with this name.
+    pub fn worker(&self, task: &str) -> Result<WakeWorker, Error> {
+        match self.shared.task(task) {
+            Some(task) => Ok(WakeWorker::new(task.clone())),
+            None => Err(Error::new(ErrorKind::Misuse, format!("there is no task {task:?}"))),
+        }
+    }
+
+    /// Returns whether notifications wake at the moment, and if not, why.
+    #[must_use]
+    pub fn status(&self) -> WakeupsStatus {
+        self.shared.status()
+    }
+
+    /// Returns the last error of the session: of a lost one, or of a failed attempt. It stays after the session has recovered.
+    #[must_use]
+    pub fn last_error(&self) -> Option<Error> {
+        self.shared.last_error()
+    }
+
+    /// Returns the process id of the listening session in the server. `None` while there is none, and if the server sent none in the login
+    /// (BackendKeyData).
+    #[must_use]
+    pub fn process_id(&self) -> Option<i32> {
+        self.shared.process_id()
+    }
+
+    /// Returns the statistics.
+    #[must_use]
+    pub fn stats(&self) -> WakeupsStats {
+        self.shared.stats()
+    }
+
+    /// Ends the workers at once, and then the session with Terminate.
+    ///
+    /// This takes at most [`close_timeout`](WakeupsBuilder::close_timeout), by default a second, and one more second for a proof of
+    /// [`Listen::Automatic`] that runs.
+    ///
+    /// # Cancel safety
+    /// The wake-ups close even if the future is dropped.
+    pub async fn close(mut self) {
+        let running = self.shared.close();
+        if let Some(attempts) = self.attempts.take() {
+            attempts.abort();
+            let _ = tokio::time::timeout(CANCEL_TIMEOUT, attempts).await;
+        }
+        if let Some(running) = running {
+            running.close().await;
+        }
+    }
+}
+
+impl Drop for Wakeups {
+    fn drop(&mut self) {
+        if let Some(attempts) = &self.attempts {
+            attempts.abort();
+        }
+        drop(self.shared.close());
+    }
+}
+
+impl fmt::Debug for Wakeups {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wakeups")
+            .field("status", &self.status())
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
+    }
+}
