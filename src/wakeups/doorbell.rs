@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interval_without_an_end_never_polls() {
+    fn the_longest_interval_never_polls() {
         let now = Instant::now();
         let mut doorbell = Doorbell::new(Duration::MAX, 1);
         assert!(matches!(doorbell.take(now), Some(Wake::Poll)));
