@@ -359,7 +359,17 @@ impl ListenerBuilder {
         F: Fn(Connection, Live) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(), Error>> + Send + 'static,
     {
-        self.hook = Some(Hook::new(hook));
+        self.hook = Some(Hook::new("the on_live hook", hook));
+        self
+    }
+
+    /// Sets a [hook](Self::on_live) of this crate that proves delivery.
+    pub(crate) fn prove_delivery<F, Fut>(mut self, hook: F) -> Self
+    where
+        F: Fn(Connection, Live) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), Error>> + Send + 'static,
+    {
+        self.hook = Some(Hook::new("the delivery proof", hook));
         self
     }
 

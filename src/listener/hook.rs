@@ -21,17 +21,21 @@ const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
 
 type HookFuture = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
 
-/// The user's function.
+/// The user's function, or one that is used in its place.
 #[derive(Clone)]
-pub(super) struct Hook(Arc<dyn Fn(Connection, Live) -> HookFuture + Send + Sync>);
+pub(super) struct Hook {
+    call: Arc<dyn Fn(Connection, Live) -> HookFuture + Send + Sync>,
+    /// Its name in errors.
+    name: &'static str,
+}
 
 impl Hook {
-    pub(super) fn new<F, Fut>(hook: F) -> Self
+    pub(super) fn new<F, Fut>(name: &'static str, hook: F) -> Self
     where
         F: Fn(Connection, Live) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(), Error>> + Send + 'static,
     {
-        Self(Arc::new(move |connection, live| Box::pin(hook(connection, live))))
+        Self { call: Arc::new(move |connection, live| Box::pin(hook(connection, live))), name }
     }
 
     /// Opens a connection and runs the hook with it, in a task of its own, so that a panic ends only that task. The
@@ -42,15 +46,15 @@ impl Hook {
         place: Option<ServerLocation>,
         live: Live,
     ) -> HookTask {
-        let hook = self.0.clone();
+        let Self { call, name } = self.clone();
         HookTask(tokio::spawn(async move {
             let lost = || Error::new(ErrorKind::Connect, "the session of the hook was lost");
             let run = async {
                 let connection =
                     Connection::connect_to_same_server(config, &place.ok_or_else(lost)?).await?;
-                hook(connection, live).await
+                call(connection, live).await
             };
-            run.await.map_err(|error| error.within("the on_live hook failed"))
+            run.await.map_err(|error| error.within(&format!("{name} failed")))
         }))
     }
 }

@@ -132,10 +132,11 @@ impl WakeupsBuilder {
             Listen::Automatic => {
                 let proof = Arc::new(Proof::new()?);
                 let hook = proof.clone();
-                let listener = listener.channels([proof.channel()]).on_live(move |other, _| {
-                    let proof = hook.clone();
-                    async move { proof.run(other).await }
-                });
+                let listener =
+                    listener.channels([proof.channel()]).prove_delivery(move |other, _| {
+                        let proof = hook.clone();
+                        async move { proof.run(other).await }
+                    });
                 let (sender, first) = oneshot::channel();
                 let sender = FirstResult::new(sender);
                 // All attempts are one of `connect_by`, which prepares the password provider once.

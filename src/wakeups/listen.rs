@@ -31,7 +31,8 @@ pub enum Listen {
     /// [`status`](crate::Wakeups::status) contains the reason.
     ///
     /// Each new session is checked before its notifications wake a worker: a second session to the same server sends a random payload on a
-    /// channel with a random name, and the first one must receive it within 3 s. A pooler in transaction mode, a proxy that answers LISTEN and
+    /// channel with a random name, and the first one must receive it within 3 s. So the session listens to one more channel,
+    /// and the server needs a free connection for a moment. A pooler in transaction mode, a proxy that answers LISTEN and
     /// delivers nothing, and a standby do not pass. After a failure the next attempt follows with the delay of
     /// [`backoff`](crate::WakeupsBuilder::backoff), so listening begins when it becomes possible.
     Automatic,

@@ -56,7 +56,7 @@ impl Proof {
         let prove = async {
             other.notify(&self.channel, &payload).await?;
             // An error: another run has begun, so this one was cancelled.
-            wait.await.map_err(|_| not_delivered("another proof has begun"))
+            wait.await.map_err(|_| not_delivered("another one has begun"))
         };
         let proved = timeout(ARRIVAL_TIMEOUT, prove).await;
         other.close().await;
