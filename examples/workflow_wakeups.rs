@@ -24,9 +24,9 @@ impl Table {
         self.0.lock().unwrap().push_back(row.into());
     }
 
-    fn claim(&self, limit: u64) -> Vec<String> {
+    fn claim(&self, limit: usize) -> Vec<String> {
         let mut rows = self.0.lock().unwrap();
-        let count = rows.len().min(limit as usize);
+        let count = rows.len().min(limit);
         rows.drain(..count).collect()
     }
 
@@ -35,16 +35,18 @@ impl Table {
     }
 }
 
+type Handler = fn(&str) -> String;
+
 /// The worker of one task: at every wake-up it claims a batch, and calls its handler for each row.
 #[allow(clippy::print_stdout)]
-async fn work(worker: WakeWorker, table: Table, handler: fn(&str) -> String) {
+async fn work(worker: WakeWorker, table: Table, handler: Handler) {
     while let Ok(wake) = worker.wake().await {
         if let Wake::Resync(gap) = &wake {
             println!("{}: read again: {gap}", worker.name());
         }
         let rows = table.claim(worker.batch_size());
         // Before the rows are handled: if there may be more, another worker is woken meanwhile.
-        worker.found(rows.len() as u64);
+        worker.found(rows.len());
         if !rows.is_empty() {
             println!("{}: batch of {}", worker.name(), rows.len());
         }
@@ -80,7 +82,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let tables: [Table; 4] = Default::default();
     let [workflows, timers, messages, outbox] = &tables;
-    let handlers: [(&str, &Table, fn(&str) -> String); 4] = [
+    let handlers: [(&str, &Table, Handler); 4] = [
         ("workflows", workflows, |row| format!("{row} resumes")),
         ("timers", timers, |row| format!("{row} has expired")),
         ("messages", messages, |row| format!("{row} is delivered")),

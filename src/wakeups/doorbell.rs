@@ -19,7 +19,7 @@ use crate::notification::Gap;
 #[derive(Debug)]
 pub(super) struct Doorbell {
     interval: Duration,
-    batch_size: u64,
+    batch_size: usize,
     shown: Arrived,
     /// What arrived while a loss is not reported yet. No worker may see it before the loss.
     held: Arrived,
@@ -72,7 +72,7 @@ impl Arrived {
 
 impl Doorbell {
     /// Creates it with a poll that is due at once.
-    pub(super) fn new(interval: Duration, batch_size: u64) -> Self {
+    pub(super) fn new(interval: Duration, batch_size: usize) -> Self {
         Self {
             interval,
             batch_size,
@@ -125,7 +125,7 @@ impl Doorbell {
     }
 
     /// A worker has found this number of items. Returns whether that is a full batch: then there may be more.
-    pub(super) fn found(&mut self, count: u64) -> bool {
+    pub(super) fn found(&mut self, count: usize) -> bool {
         let is_full = count >= self.batch_size;
         if is_full {
             self.again = true;
@@ -327,7 +327,7 @@ mod tests {
         Ring(u16),
         Hold,
         Release { has_gap: bool },
-        Found(u64),
+        Found(usize),
         Advance(u64),
         Take,
     }
@@ -337,7 +337,7 @@ mod tests {
             6 => (0..2_000_u16).prop_map(Step::Ring),
             1 => Just(Step::Hold),
             1 => any::<bool>().prop_map(|has_gap| Step::Release { has_gap }),
-            1 => (0..200_u64).prop_map(Step::Found),
+            1 => (0..200_usize).prop_map(Step::Found),
             2 => (0..15_u64).prop_map(Step::Advance),
             3 => Just(Step::Take),
         ]

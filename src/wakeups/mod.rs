@@ -47,7 +47,7 @@ const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
 /// also wakes while the session is down.
 ///
 /// ```no_run
-/// # async fn claim(limit: u64) -> Result<Vec<i64>, pgbell::Error> { Ok(vec![]) }
+/// # async fn claim(limit: usize) -> Result<Vec<i64>, pgbell::Error> { Ok(vec![]) }
 /// # async fn example() -> Result<(), pgbell::Error> {
 /// use std::time::Duration;
 /// use pgbell::{Listen, WakeTask, Wakeups};
@@ -63,7 +63,7 @@ const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
 /// while worker.changed().await {
 ///     // SELECT … FOR UPDATE SKIP LOCKED LIMIT 100
 ///     let jobs = claim(worker.batch_size()).await?;
-///     worker.found(jobs.len() as u64);
+///     worker.found(jobs.len());
 ///     // ...
 /// }
 /// # Ok(())

@@ -15,7 +15,7 @@ use crate::proto::wire;
 const INTERVAL: Duration = Duration::from_secs(30);
 
 /// The batch size, by default.
-const BATCH_SIZE: u64 = 100;
+const BATCH_SIZE: usize = 100;
 
 /// A task of [`Wakeups`](crate::Wakeups): something in the database that workers read when they are woken, such as a queue or an outbox.
 ///
@@ -34,7 +34,7 @@ pub struct WakeTask {
     name: String,
     channels: BTreeSet<String>,
     interval: Duration,
-    batch_size: u64,
+    batch_size: usize,
 }
 
 impl WakeTask {
@@ -64,7 +64,7 @@ impl WakeTask {
 
     /// Sets the number of items that a worker reads at a time, by default 100. If it [finds](crate::WakeWorker::found) as many, there may be more, and
     /// the next wake-up follows at once.
-    pub fn batch_size(mut self, items: u64) -> Self {
+    pub fn batch_size(mut self, items: usize) -> Self {
         self.batch_size = items;
         self
     }
@@ -96,7 +96,7 @@ impl WakeTask {
 #[derive(Debug)]
 pub(super) struct TaskShared {
     pub(super) name: String,
-    batch_size: u64,
+    batch_size: usize,
     channels: BTreeSet<String>,
     doorbell: Mutex<Doorbell>,
     /// Wakes one worker for each wake-up.
@@ -117,7 +117,7 @@ impl TaskShared {
         }
     }
 
-    pub(super) fn batch_size(&self) -> u64 {
+    pub(super) fn batch_size(&self) -> usize {
         self.batch_size
     }
 

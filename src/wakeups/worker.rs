@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind};
 /// A worker of one task of [`Wakeups`](crate::Wakeups). Its clones share the work: each wake-up goes to one of them.
 ///
 /// ```no_run
-/// # async fn claim(limit: u64) -> Result<Vec<i64>, pgbell::Error> { Ok(vec![]) }
+/// # async fn claim(limit: usize) -> Result<Vec<i64>, pgbell::Error> { Ok(vec![]) }
 /// # async fn handle(job: i64) {}
 /// # fn example(worker: pgbell::WakeWorker) {
 /// for _ in 0..4 {
@@ -22,7 +22,7 @@ use crate::error::{Error, ErrorKind};
 ///         while worker.changed().await {
 ///             // SELECT … FOR UPDATE SKIP LOCKED LIMIT 100
 ///             let jobs = claim(worker.batch_size()).await?;
-///             worker.found(jobs.len() as u64);
+///             worker.found(jobs.len());
 ///             for job in jobs {
 ///                 handle(job).await;
 ///             }
@@ -98,7 +98,7 @@ impl WakeWorker {
     ///
     /// Call it before the items are handled, so that another worker can find the next ones meanwhile.
     #[allow(clippy::must_use_candidate, reason = "the report is the purpose")]
-    pub fn found(&self, items: u64) -> bool {
+    pub fn found(&self, items: usize) -> bool {
         let is_full = self.task.lock().found(items);
         if is_full {
             self.task.bell.notify_one();
@@ -108,7 +108,7 @@ impl WakeWorker {
 
     /// Returns the highest number of items that a worker should read at a time.
     #[must_use]
-    pub fn batch_size(&self) -> u64 {
+    pub fn batch_size(&self) -> usize {
         self.task.batch_size()
     }
 

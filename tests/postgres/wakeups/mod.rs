@@ -47,17 +47,21 @@ async fn add_jobs(connection: &mut Connection, first: u32, last: u32, notifies: 
 }
 
 /// Does a batch of jobs in one transaction, and returns how many. A job that is done twice is an error.
-async fn do_jobs(connection: &mut Connection, name: &str, limit: u64) -> Result<u64, Error> {
+async fn do_jobs(connection: &mut Connection, name: &str, limit: usize) -> Result<usize, Error> {
     let sql = "WITH claimed AS ( \
                    DELETE FROM job WHERE id IN \
                    (SELECT id FROM job ORDER BY id FOR UPDATE SKIP LOCKED LIMIT $1::int) RETURNING id) \
                INSERT INTO done SELECT id, $2, count(*) OVER () FROM claimed RETURNING id";
     let rows = connection.query(sql, &[Some(&limit.to_string()), Some(name)]).await?;
-    Ok(rows.len() as u64)
+    Ok(rows.len())
 }
 
 /// Does jobs at every wake-up until the end, and returns how many.
-async fn work(worker: WakeWorker, mut connection: Connection, name: String) -> Result<u64, Error> {
+async fn work(
+    worker: WakeWorker,
+    mut connection: Connection,
+    name: String,
+) -> Result<usize, Error> {
     let mut count = 0;
     while worker.changed().await {
         let found = do_jobs(&mut connection, &name, worker.batch_size()).await?;
