@@ -23,6 +23,9 @@ use crate::queue::{CurrentRun, Receiver};
 /// [`Lagged`](crate::Lagged) to the one whose queue was full. [`sequence`](crate::Notification::sequence) counts the notifications of this
 /// subscription.
 ///
+/// A channel that the server refuses to a session is named in the gap. If the server accepts it later within the session, because another
+/// subscription asks for it, another gap follows at once; it can come behind the first notifications.
+///
 /// Dropping it ends it. If it was the last one of a channel, the hub stops listening to the channel.
 ///
 /// ```no_run

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::command_queue::CommandRoom;
 use super::stats::{Counters, Stats};
-use crate::error::Error;
+use crate::error::{Error, contain};
 use crate::net::SessionProcessId;
 use crate::proto::ring::Pins;
 use crate::proto::supervisor::{LogEvent, State};
@@ -106,7 +106,9 @@ impl ListenerShared {
 
     pub(crate) fn set_last_error(&self, error: Error) {
         let error = (SystemTime::now(), error.brief());
-        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        let last = self.last_error.lock().unwrap_or_else(PoisonError::into_inner).replace(error);
+        // An error can contain one of the user, whose drop may call this listener, or panic.
+        let _ = contain(|| drop(last));
     }
 
     pub(super) fn last_error(&self) -> Option<(SystemTime, Error)> {
@@ -139,5 +141,45 @@ impl ListenerShared {
 
     pub(crate) fn stats(&self) -> Stats {
         self.counters.stats(self.pins.bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt;
+    use std::sync::Weak;
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+
+    /// An error of the user, whose drop looks at the listener, and then panics.
+    #[derive(Debug)]
+    struct LooksInDrop(Weak<ListenerShared>, Arc<AtomicBool>);
+
+    impl fmt::Display for LooksInDrop {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("of the user")
+        }
+    }
+
+    impl std::error::Error for LooksInDrop {}
+
+    impl Drop for LooksInDrop {
+        fn drop(&mut self) {
+            let is_unlocked = self.0.upgrade().is_some_and(|it| it.last_error.try_lock().is_ok());
+            self.1.store(is_unlocked, Ordering::Relaxed);
+            panic!("in the drop of an error");
+        }
+    }
+
+    /// An earlier version dropped it while the last error was locked: the task waited for itself.
+    #[test]
+    fn the_drop_of_an_error_that_is_replaced_can_use_the_listener_and_may_panic() {
+        let shared = Arc::new(ListenerShared::new("listener", Pins::new(0)));
+        let was_unlocked = Arc::new(AtomicBool::new(false));
+        let error = LooksInDrop(Arc::downgrade(&shared), was_unlocked.clone());
+        shared.set_last_error(Error::other(error));
+        shared.set_last_error(Error::other("another one"));
+        assert!(was_unlocked.load(Ordering::Relaxed));
     }
 }
