@@ -35,7 +35,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::notification::{Batch, Event, Gap};
 use crate::proto::ring::Consumer;
-use crate::proto::session::Rows;
+use crate::proto::session::{Rows, channel_names};
 use crate::proto::supervisor::{Listening, State};
 use crate::queue::{Chunk, CurrentRun, Receiver, RingSource};
 use futures_core::{FusedStream, Stream};
@@ -229,8 +229,7 @@ impl Listener {
         &mut self,
         channels: impl IntoIterator<Item = impl AsRef<str>>,
     ) -> Result<ListenScope<'_>, Error> {
-        let channels = scope::checked(channels)?;
-        ListenScope::enter(self, channels).await
+        ListenScope::enter(self, channel_names(channels)?).await
     }
 
     /// See [`ListenerHandle::unlisten`].

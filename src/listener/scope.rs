@@ -11,10 +11,9 @@ use futures_core::{FusedStream, Stream};
 use tokio::sync::oneshot;
 
 use super::Listener;
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::notification::{Batch, Event};
 use crate::proto::supervisor::{Listening, Reply};
-use crate::proto::wire;
 
 /// The answer to the UNLISTEN of a scope that was dropped.
 pub(super) type Leaving = oneshot::Receiver<Result<Reply, Error>>;
@@ -187,19 +186,4 @@ impl fmt::Debug for ListenScope<'_> {
             .field("listener", &self.listener)
             .finish_non_exhaustive()
     }
-}
-
-/// Returns the names, each once. They are checked before anything is sent.
-pub(super) fn checked(
-    channels: impl IntoIterator<Item = impl AsRef<str>>,
-) -> Result<BTreeSet<Arc<str>>, Error> {
-    let mut names = BTreeSet::new();
-    for channel in channels {
-        wire::check_channel(channel.as_ref())?;
-        names.insert(channel.as_ref().into());
-    }
-    if names.is_empty() {
-        return Err(Error::new(ErrorKind::Misuse, "no channel was named"));
-    }
-    Ok(names)
 }

@@ -1,6 +1,7 @@
 //! [`ListenerTask`]: the task of a listener. It is the driver of the supervisor: it carries bytes and time to it, and performs its
 //! actions.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -68,11 +69,17 @@ impl<E: Environment> ListenerTask<E> {
         }
     }
 
-    /// Ends the listener with `cause` after a panic. The supervisor is not called again.
+    /// Ends the listener after a panic. The supervisor is not called again.
     #[cold]
-    pub(super) fn fail(&mut self, cause: Error) {
-        self.shared.end(cause);
+    pub(super) fn panicked(&mut self, payload: &(dyn Any + Send)) {
+        self.end_by_panic(payload);
         self.done = true;
+    }
+
+    #[cold]
+    fn end_by_panic(&self, payload: &(dyn Any + Send)) {
+        let task = format!("the task of the {}", self.shared.owner());
+        self.shared.end(Error::panicked(&task, payload));
     }
 
     /// Performs the actions of the supervisor.
@@ -151,7 +158,9 @@ impl<E: Environment> ListenerTask<E> {
         let result = match self.supervisor.is_ending() {
             true => Ok(()),
             false => {
-                let cause = "the runtime of the listener has ended, or its task was dropped";
+                let owner = self.shared.owner();
+                let cause =
+                    format!("the runtime of the {owner} has ended, or its task was dropped");
                 Err(Error::new(ErrorKind::Closed, cause))
             }
         };
@@ -343,7 +352,7 @@ impl<E: Environment> Drop for ListenerTask<E> {
             }
         }));
         if let Err(payload) = ended {
-            self.shared.end(Error::panicked("the task of the listener", &*payload));
+            self.end_by_panic(&*payload);
         }
         // What waits for room, and what is still in the channel, was not sent.
         let closed = self.shared.closed();

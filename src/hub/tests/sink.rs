@@ -15,7 +15,7 @@ use crate::listener::ListenerHandle;
 use crate::listener::shared::ListenerShared;
 use crate::notification::TopicOf;
 use crate::proto::ring::Pins;
-use crate::proto::supervisor::{Scope, Sink};
+use crate::proto::supervisor::{Owner, Scope, Sink};
 use crate::proto::wire::Run;
 
 /// A hub whose sink is driven by hand.
@@ -27,7 +27,7 @@ struct DrivenSink {
 
 impl DrivenSink {
     fn new() -> Self {
-        let listener = Arc::new(ListenerShared::new("hub", Pins::new(0)));
+        let listener = Arc::new(ListenerShared::new(Owner::Hub, Pins::new(0)));
         let routes = Routes::new(TopicOf::default(), HashMap::new());
         let shared = Arc::new(HubShared::new(routes, listener.clone()));
         let sink = HubSink::new(shared.clone());
