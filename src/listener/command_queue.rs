@@ -305,7 +305,8 @@ impl CommandQueue {
         self.send_without_room(HandleCall::Command(command, Some(reply)))
     }
 
-    /// Sends UNLISTEN, even if there is no room: the drop of a scope cannot wait. A listener has at most one such command that is unanswered.
+    /// Sends UNLISTEN, even if there is no room: the drop of a scope cannot wait. It overtakes the calls that wait for room. A listener has at
+    /// most one such command that is unanswered.
     pub(crate) fn leave(&self, channels: Vec<String>, reply: ReplySender) {
         let state = self.shared.room.lock();
         // A listener that drains or is ending leaves all channels.

@@ -28,7 +28,8 @@ use crate::proto::supervisor::{ChannelState, Command, Listening, Owner, Reply, S
 ///
 /// - If the future of a call that waits for room is dropped, the call is withdrawn: nothing is sent, and nothing changes.
 /// - When the listener drains, closes or ends, calls that wait for room return [`ErrorKind::Closed`]. They were not sent.
-/// - [`close`](Self::close) and [`drain`](Self::drain) never wait for room, so they overtake calls that do.
+/// - [`close`](Self::close), [`drain`](Self::drain) and the drop of a [`ListenScope`](crate::ListenScope#other-calls-of-listen) never wait for
+///   room, so they overtake calls that do.
 /// - The methods that are not `async` do not use the queue, and never block.
 #[derive(Debug, Clone)]
 pub struct ListenerHandle {
