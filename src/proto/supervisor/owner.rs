@@ -9,7 +9,7 @@ use crate::error::{Error, ErrorKind};
 pub(crate) enum Owner {
     #[default]
     Listener,
-    #[allow(dead_code, reason = "without the feature `tokio` there is no hub")]
+    #[allow(dead_code, reason = "only a build with sockets has a hub")]
     Hub,
 }
 
