@@ -14,7 +14,7 @@ use super::shared::HubShared;
 use crate::error::Error;
 use crate::notification::{Batch, Event};
 use crate::proto::supervisor::Listening;
-use crate::queue::{CurrentRun, Receiver};
+use crate::queue::{CurrentRun, Receiver, Recv};
 
 /// Receives the notifications of channels, or of a topic of a channel, from a [`Hub`](crate::Hub).
 ///
@@ -146,18 +146,6 @@ impl Subscription {
     /// Ends the subscription, as its drop does. What is unread is dropped.
     pub fn close(self) {
         drop(self);
-    }
-}
-
-/// The future of [`Subscription::recv`].
-struct Recv<'a>(&'a mut Receiver<MailboxSource>);
-
-impl Future for Recv<'_> {
-    type Output = Result<Event, Error>;
-
-    #[inline(always)]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.get_mut().0.poll_recv(cx)
     }
 }
 

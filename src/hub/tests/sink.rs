@@ -18,7 +18,7 @@ use crate::listener::ListenerHandle;
 use crate::listener::shared::ListenerShared;
 use crate::notification::TopicOf;
 use crate::proto::ring::Pins;
-use crate::proto::supervisor::{PlacedGap, Scope, Sink, StreamPosition};
+use crate::proto::supervisor::{Owner, PlacedGap, Scope, Sink, StreamPosition};
 use crate::proto::wire::Run;
 
 /// A hub whose sink is driven by hand.
@@ -34,7 +34,7 @@ impl DrivenSink {
     }
 
     fn with(topics: TopicRules) -> Self {
-        let listener = Arc::new(ListenerShared::new("hub", Pins::new(0)));
+        let listener = Arc::new(ListenerShared::new(Owner::Hub, Pins::new(0)));
         let shared = Arc::new(HubShared::new(topics, listener.clone()));
         let sink = HubSink::new(shared.clone());
         let listener = ListenerHandle::new(mpsc::unbounded_channel().0, listener);
