@@ -242,7 +242,7 @@ async fn a_drain_is_not_complete_while_a_connected_hub_still_holds_notifications
     let hub = hub.connect().await.unwrap();
     let running = Dispatcher::new().on("a", |_: Notification| async {});
     let running = running.run_hub(&hub).await.unwrap();
-    let (handle, shared) = (hub.handle(), running.handle().shared.clone());
+    let (handle, shared) = (hub.handle(), running.handle().shared);
     let mut drain: Drain = Box::pin(drain(&Origin::Hub(hub.handle()), None, shared));
     let mut cx = Context::from_waker(Waker::noop());
     assert!(drain.as_mut().poll(&mut cx).is_pending());
