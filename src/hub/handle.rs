@@ -152,6 +152,11 @@ impl HubHandle {
         self.listener.close().await;
     }
 
+    /// Returns whether notifications for some subscription are held back. The state can be `Connected` already.
+    pub(crate) fn holds_back(&self) -> bool {
+        self.shared.lock().holds_back()
+    }
+
     /// Refuses further subscriptions, and those that wait.
     fn refuse(&self, refusal: &Error) {
         let mut woken = self.shared.lock().refuse(refusal);

@@ -408,6 +408,11 @@ impl Routes {
         }
     }
 
+    /// Returns whether notifications for some subscription are held back.
+    pub(super) fn holds_back(&self) -> bool {
+        self.is_held || self.channels.values().any(|channel| channel.is_held)
+    }
+
     /// Puts each gap at its position, and shows everything.
     pub(super) fn release(&mut self, gaps: Vec<PlacedGap>) -> Woken {
         let last = gaps.last().map(|last| last.gap.clone());
