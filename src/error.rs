@@ -1,7 +1,6 @@
 //! The error type of the public interface: opaque, cheap to clone, with a kind.
 
 mod marks;
-#[cfg(any(feature = "tokio", test))]
 mod panic;
 #[cfg(test)]
 mod tests;
@@ -12,7 +11,10 @@ use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
 
-#[cfg(any(feature = "tokio", test))]
+#[allow(
+    unused_imports,
+    reason = "only drivers call code of the user, and a build may have none"
+)]
 pub(crate) use self::panic::{Panic, contain};
 use crate::proto::wire::{
     ChannelError, DbError, DecodeError, Diagnostic, EncodeError, PayloadError,

@@ -71,19 +71,19 @@
 //! | `tls-ring` | yes | TLS by rustls, with the cryptography of ring |
 //! | `tls-aws-lc-rs` | | TLS by rustls, with the cryptography of AWS-LC: post-quantum key exchange, FIPS |
 //! | `tls` | | TLS by rustls, with the provider that the process has installed |
-//! | `tracing` | | log events of a [`Listener`], and a span `connect` for each attempt |
-//! | `metrics` | | the statistics of a [`Listener`] as counters and gauges: [`Stats`] |
+//! | `tracing` | | log events of a [`Listener`] or a [`Hub`], and a span `connect` for each attempt |
+//! | `metrics` | | the statistics of a [`Listener`] or a [`Hub`] as counters and gauges: [`Stats`] |
 //! | `proto` | | `proto`: the parts without I/O, outside of semantic versioning |
 //! | `testing` | | `testing`: a scripted server, and a backend with real LISTEN and NOTIFY, for tests; includes `proto` |
 //!
 //! # Log and metrics
 //!
 //! With the feature `tracing`, the log events of a listener are in a span `pgbell_listener` with the fields `id` and
-//! `application`. They report sessions that are established, lost and handed over, attempts that fail, hooks that fail,
-//! and the end of the listener.
+//! `application`, those of a hub in a span `pgbell_hub` with the same fields. They report sessions that are established, lost
+//! and handed over, attempts that fail, hooks that fail, and the end of the listener or the hub.
 //!
-//! With the feature `metrics`, the [`Stats`] of a listener are counters and gauges. The documentation of [`Stats`] lists
-//! their names.
+//! With the feature `metrics`, the [`Stats`] of a listener, and those of the connection of a hub, are counters and gauges. The
+//! documentation of [`Stats`] lists their names.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

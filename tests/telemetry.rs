@@ -11,7 +11,7 @@ use std::time::Duration;
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, SharedString, Unit};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use pgbell::testing::{Auth, BackendConfig, Server};
-use pgbell::{Error, Event, Listen, Listener, State, WakeTask, Wakeups};
+use pgbell::{Error, Event, Hub, Listen, Listener, State, WakeTask, Wakeups};
 use tracing::span::{Attributes, Id, Record};
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -149,6 +149,69 @@ async fn night() {
     }
     handle.wait_state(State::Connected).await.unwrap();
     listener.close().await;
+}
+
+/// A hub has the same log events and metrics as a listener. Its span and its hook have their own names.
+#[test]
+fn the_log_of_a_hub_names_the_hub_and_its_metrics_count_for_each_subscription() {
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt().with_writer(log.clone()).with_ansi(false).finish();
+    let recorder = DebuggingRecorder::new();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let counted = tracing::subscriber::with_default(subscriber, || {
+        metrics::with_local_recorder(&recorder, || {
+            runtime.block_on(async {
+                tokio::time::timeout(Duration::from_secs(20), night_of_a_hub()).await.unwrap();
+                metrics(&recorder)
+            })
+        })
+    });
+
+    let text = log.text();
+    assert!(text.contains("pgbell_hub{id="), "{text}");
+    let expected = "the on_resync hook runs again error=other: the on_resync hook failed: in code of the caller: not yet";
+    assert!(text.contains(expected), "{text}");
+    // The target of an event is its module.
+    let text = text.replace("pgbell::listener::facades", "");
+    assert!(!text.contains("listener") && !text.contains("on_live"), "{text}");
+    // Two subscriptions to a channel with three notifications; the queue of one of them has room for one.
+    for (name, value) in [
+        ("pgbell_notifications_received_total", 3.0),
+        ("pgbell_notifications_delivered_total", 6.0),
+        ("pgbell_notifications_dropped_total", 2.0),
+        ("pgbell_queued_notifications", 0.0),
+        ("pgbell_connected", 0.0),
+    ] {
+        assert_eq!(counted.get(name), Some(&value), "{name} in {counted:?}");
+    }
+}
+
+async fn night_of_a_hub() {
+    let server = Server::start(BackendConfig::new()).await.unwrap();
+    let url = format!("{}&application_name=night", server.url());
+    let runs = AtomicU64::new(0);
+    let hub = Hub::builder(&*url)
+        .backoff(Duration::from_millis(1), Duration::from_millis(10))
+        .on_resync(move |connection, _| {
+            let run = runs.fetch_add(1, Ordering::SeqCst) + 1;
+            async move {
+                connection.close().await;
+                if run == 2 { Err(Error::other("not yet")) } else { Ok(()) }
+            }
+        })
+        .connect()
+        .await
+        .unwrap();
+    let mut all = hub.subscribe("a").await.unwrap();
+    let _first = hub.subscribe("a").queue_capacity(1).await.unwrap();
+    server.terminate(hub.handle().process_id().unwrap());
+    assert!(matches!(all.recv().await.unwrap(), Event::Gap(_)));
+    let mut sending = pgbell::Connection::connect(&*url).await.unwrap();
+    for payload in ["1", "2", "3"] {
+        sending.notify("a", payload).await.unwrap();
+        assert!(matches!(all.recv().await.unwrap(), Event::Notification(_)));
+    }
+    hub.close().await;
 }
 
 /// A recorder and a subscriber that panic from some moment on. Their calls are counted.

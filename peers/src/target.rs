@@ -323,7 +323,7 @@ impl Target {
         };
         let found = match matchup.kind {
             Kind::CommitsToOne { .. } => ratio(0, 1, HUB_COMMITS),
-            Kind::CommitsToAll { .. } => Vec::new(),
+            Kind::CommitsToAll { .. } | Kind::SubscribeUnderLoad { .. } => Vec::new(),
             Kind::FanOut { .. } => ratio(1, 0, HUB_FAN_OUT),
             Kind::Topics { .. } => ratio(1, 0, HUB_TOPICS),
             Kind::Idle { .. } => limits([SUBSCRIPTION_BYTES; 2]),

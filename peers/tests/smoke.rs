@@ -156,7 +156,7 @@ fn many(scenario: &str) -> BTreeMap<String, usize> {
             assert!(values.iter().all(|value| value.as_f64().unwrap() > 0.0), "{matchup}");
         }
         targets += match &**kind {
-            "commits-to-all" => 0,
+            "commits-to-all" | "subscribe-under-load" => 0,
             "idle" | "subscribe" | "server" => 2,
             _ => 1,
         };
@@ -174,6 +174,7 @@ fn a_hub_is_compared_with_sessions_and_with_broadcast() {
         ("fan-out", 2),
         ("idle", 1),
         ("subscribe", 1),
+        ("subscribe-under-load", 1),
     ];
     assert_eq!(kinds, expected.map(|(kind, count)| (kind.to_owned(), count)).into());
 }

@@ -1,11 +1,11 @@
 //! [`ContainedRun`]: one run of a handler, whose panics do not leave it.
 
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
 
-use super::handler::{BoxError, RunFuture};
+use super::handler::{BoxError, HandlerOutput, RunFuture};
 use crate::error;
 
 /// How a run has ended.
@@ -15,6 +15,40 @@ pub(super) enum Outcome {
     Failed(BoxError),
     /// The message of the panic.
     Panicked(String),
+}
+
+/// Polls a future of the user until it ends, and drops it before it returns the output. A panic is the outcome.
+///
+/// A panic while another one unwinds ends the process. So the poll, the drop of the future and that of the output are contained one by one.
+pub(super) async fn contained<F: Future<Output: HandlerOutput>>(future: F) -> Outcome {
+    let mut future = pin!(Some(future));
+    poll_fn(|cx| poll_contained(future.as_mut(), cx)).await
+}
+
+/// Polls a future, and drops it when it has ended.
+fn poll_contained<F>(mut future: Pin<&mut Option<F>>, cx: &mut Context<'_>) -> Poll<Outcome>
+where
+    F: Future<Output: HandlerOutput>,
+{
+    let Some(running) = future.as_mut().as_pin_mut() else { return Poll::Pending };
+    let polled = match contain(|| running.poll(cx)) {
+        Ok(Poll::Pending) => return Poll::Pending,
+        Ok(Poll::Ready(output)) => Ok(output),
+        Err(message) => Err(message),
+    };
+    let dropped = contain(|| future.set(None));
+    Poll::Ready(match (polled, dropped) {
+        (Ok(output), Ok(())) => match contain(|| output.into_result()) {
+            Ok(Ok(())) => Outcome::Done,
+            Ok(Err(error)) => Outcome::Failed(error),
+            Err(message) => Outcome::Panicked(message),
+        },
+        (Err(message), _) => Outcome::Panicked(message),
+        (Ok(output), Err(message)) => {
+            let _ = contain(|| drop(output));
+            Outcome::Panicked(message)
+        }
+    })
 }
 
 /// A run of a handler. A panic while the future is created, polled or dropped is its outcome.
@@ -50,16 +84,9 @@ impl Future for ContainedRun {
             let message = run.panic.take().unwrap_or_default();
             return Poll::Ready(Outcome::Panicked(message));
         };
-        let polled = contain(|| future.as_mut().poll(cx));
-        if matches!(polled, Ok(Poll::Pending)) {
-            return Poll::Pending;
-        }
-        let dropped = run.cancel();
-        Poll::Ready(match (polled, dropped) {
-            (Err(message), _) | (_, Some(message)) => Outcome::Panicked(message),
-            (Ok(Poll::Ready(Err(error))), None) => Outcome::Failed(error),
-            (Ok(_), None) => Outcome::Done,
-        })
+        let outcome = ready!(future.as_mut().poll(cx));
+        run.future = None;
+        Poll::Ready(outcome)
     }
 }
 
@@ -98,6 +125,14 @@ mod tests {
         }
     }
 
+    /// Calls a handler.
+    fn call<F>(handler: impl FnOnce() -> F) -> ContainedRun
+    where
+        F: Future<Output = Result<(), BoxError>> + Send + 'static,
+    {
+        ContainedRun::new(|| Box::pin(contained(handler())))
+    }
+
     fn end(run: &mut ContainedRun) -> Option<Outcome> {
         match Pin::new(run).poll(&mut Context::from_waker(std::task::Waker::noop())) {
             Poll::Ready(outcome) => Some(outcome),
@@ -115,14 +150,13 @@ mod tests {
     #[test]
     fn a_panic_is_contained_where_the_future_is_created_polled_or_dropped() {
         assert_eq!(message_of(ContainedRun::new(|| panic!("at creation"))), "at creation");
-        let polled = ContainedRun::new(|| Box::pin(async { panic!("number {}", 7) }));
-        assert_eq!(message_of(polled), "number 7");
-        let dropped = ContainedRun::new(|| {
+        assert_eq!(message_of(call(|| async { panic!("number {}", 7) })), "number 7");
+        let dropped = call(|| {
             let value = PanicsInDrop("in drop");
-            Box::pin(std::future::poll_fn(move |_| {
+            poll_fn(move |_| {
                 let _ = &value;
                 Poll::Ready(Ok(()))
-            }))
+            })
         });
         assert_eq!(message_of(dropped), "in drop");
     }
@@ -130,12 +164,12 @@ mod tests {
     #[test]
     fn a_panic_in_the_drop_of_a_cancelled_run_is_contained() {
         let run = || {
-            ContainedRun::new(|| {
+            call(|| {
                 let value = PanicsInDrop("cancelled");
-                Box::pin(async move {
+                async move {
                     let _value = value;
                     std::future::pending().await
-                })
+                }
             })
         };
         let mut cancelled = run();
@@ -156,11 +190,11 @@ mod tests {
 
     #[test]
     fn an_error_and_a_success_are_the_outcome() {
-        let mut failed = ContainedRun::new(|| Box::pin(async { Err("no".into()) }));
+        let mut failed = call(|| async { Err("no".into()) });
         assert!(
             matches!(end(&mut failed), Some(Outcome::Failed(error)) if error.to_string() == "no")
         );
-        let mut done = ContainedRun::new(|| Box::pin(async { Ok(()) }));
+        let mut done = call(|| async { Ok(()) });
         assert!(matches!(end(&mut done), Some(Outcome::Done)));
     }
 }

@@ -8,7 +8,7 @@ use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 use super::drain::drain;
-use super::phase::{Demand, Phase};
+use super::phase::{Demand, Phase, deadline_in};
 use super::shared::DispatcherShared;
 use super::stopped::Stopped;
 use super::until::until;
@@ -16,7 +16,7 @@ use crate::error::{Error, ErrorKind};
 use crate::hub::HubHandle;
 use crate::listener::ListenerHandle;
 
-/// The time in which a cancelled handler must reach its next await.
+/// The time in which a cancelled handler must reach its next await, and a function that finds topics must return.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Where the notifications of a dispatcher come from.
@@ -65,11 +65,13 @@ impl Control {
         }
         let rest = join(&mut self.lanes, &mut error, &shared);
         let _ = tokio::time::timeout(CANCEL_TIMEOUT, rest).await;
-        let blocked = self.lanes.len() as u64;
+        let mut blocked = self.lanes.len() as u64;
         self.lanes.abort_all();
-        if let Origin::Listener(_, reader) = self.origin {
-            let cause = reader.await.unwrap_or_else(|failed| Some(panicked(failed)));
-            error = error.or(cause);
+        if let Origin::Listener(listener, reader) = self.origin {
+            match end_reader(&listener, reader).await {
+                Some(cause) => error = error.or(cause),
+                None => blocked += 1,
+            }
         }
         if let Some(draining) = draining {
             error = error.or(draining.await.ok().flatten());
@@ -88,10 +90,27 @@ async fn join(
     while let Some(ended) = lanes.join_next().await {
         let cause = ended.unwrap_or_else(|failed| {
             // Without the lane, the others cannot end by themselves.
-            shared.advance(Phase::Stopping, None);
+            shared.advance(Phase::Stopping, deadline_in(CANCEL_TIMEOUT));
             Some(panicked(failed))
         });
         *error = error.take().or(cause);
+    }
+}
+
+/// Ends the listener, and waits for its reader. Returns the cause of the end, or `None` if the reader is blocked: it calls the function of the
+/// user that finds topics.
+async fn end_reader(
+    listener: &ListenerHandle,
+    mut reader: JoinHandle<Option<Error>>,
+) -> Option<Option<Error>> {
+    // The reader does it too, unless it is blocked.
+    listener.close().await;
+    match tokio::time::timeout(CANCEL_TIMEOUT, &mut reader).await {
+        Ok(ended) => Some(ended.unwrap_or_else(|failed| Some(panicked(failed)))),
+        Err(_) => {
+            reader.abort();
+            None
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 
+use super::contained::{Outcome, contained};
 use super::failure::Failure;
 use super::loss::DispatchLoss;
 use crate::notification::Notification;
@@ -13,7 +14,7 @@ use crate::notification::Notification;
 pub(super) type BoxError = Box<dyn Error + Send + Sync>;
 
 /// A run of a handler.
-pub(super) type RunFuture = Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send>>;
+pub(super) type RunFuture = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 
 /// A function of the user.
 pub(super) type Function<T> = Box<dyn Fn(T) -> RunFuture + Send + Sync>;
@@ -65,10 +66,7 @@ where
     F: Fn(T) -> Fut + Send + Sync + 'static,
     Fut: Future<Output: HandlerOutput> + Send + 'static,
 {
-    Box::new(move |input| {
-        let future = function(input);
-        Box::pin(async move { future.await.into_result() })
-    })
+    Box::new(move |input| Box::pin(contained(function(input))))
 }
 
 /// A handler of notifications.

@@ -91,7 +91,7 @@ use crate::notification::{Notification, TopicOf};
 /// A handler that returns an error is called again with the same notifications, as [`retry`](Self::retry) says, while its lane waits and other
 /// lanes run. After the last attempt, and after a panic, [`on_failure`](Self::on_failure) gets the [`Failure`], and the lane continues with
 /// the next handler or notification. A panic is contained where the handler creates its future, in the future, and in the drop of the future, of
-/// the error, and of what the handler has captured.
+/// the error, and of what the handler has captured, also if several of them panic.
 ///
 /// A handler that blocks its thread also keeps a thread of the runtime from other tasks. Use
 /// [`spawn_blocking`](tokio::task::spawn_blocking) for it.

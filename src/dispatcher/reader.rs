@@ -14,8 +14,8 @@ use super::shared::DispatcherShared;
 use super::source::Item;
 use super::until::until;
 use crate::error::Error;
-use crate::listener::{Listener, Stats};
-use crate::notification::{Loss, Notification};
+use crate::listener::Listener;
+use crate::notification::{Event, Loss, Notification};
 
 /// The task that receives from a listener.
 ///
@@ -38,18 +38,34 @@ impl Reader {
     pub(super) async fn run(mut self) -> Option<Error> {
         let shared = self.shared.clone();
         let ended = until(shared.reached(Phase::Stopping), self.read()).await;
+        if ended.is_none() {
+            // What was sent before the end of the session is counted too.
+            self.listener.handle().close().await;
+            self.count_unread().await;
+        }
         let Self { listener, router, .. } = self;
         // Its function that finds topics is of the user.
         shared.drop_contained(router);
         if let Some(cause) = ended {
             return cause;
         }
-        // What was sent before the end of the session is counted too.
-        listener.handle().close().await;
-        let Stats { received, delivered, dropped, .. } = listener.stats();
-        shared.counters.unread.add(received.saturating_sub(delivered).saturating_sub(dropped));
         listener.close().await;
         None
+    }
+
+    /// Counts what is left in the queue of a listener that has ended, once for each lane that it is for.
+    async fn count_unread(&mut self) {
+        let counters = &self.shared.counters;
+        while let Some(Ok(event)) = poll_fn(|cx| Pin::new(&mut self.listener).poll_next(cx)).await {
+            let Event::Notification(notification) = event else { continue };
+            let targets = self.router.targets(notification);
+            counters.unread.add(targets.lanes());
+            if targets.has_panicked {
+                counters.panics.add(1);
+                // The function is not called again: only the count is left to do.
+                self.router.forget_topics();
+            }
+        }
     }
 
     /// Receives until the listener ends. Dropped, it leaves out at most the item in hand, which is counted as received.
@@ -70,14 +86,16 @@ impl Reader {
     /// Puts a notification into the queues of its lanes, and waits for room.
     async fn put(&self, notification: Notification) {
         let counters = &self.shared.counters;
-        let Targets { whole, topic, has_panicked } = self.router.targets(notification);
+        let targets = self.router.targets(notification);
+        let lanes = targets.lanes();
+        let Targets { whole, topic, has_panicked } = targets;
         if has_panicked {
             counters.panics.add(1);
         }
-        if whole.is_none() && topic.is_none() {
+        if lanes == 0 {
             counters.unclaimed.add(1);
         }
-        counters.received.add(u64::from(whole.is_some()) + u64::from(topic.is_some()));
+        counters.received.add(lanes);
         for (queue, notification) in whole.into_iter().chain(topic) {
             self.send(queue, Item::Notification(notification)).await;
         }

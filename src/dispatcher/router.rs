@@ -31,6 +31,13 @@ pub(super) struct Targets<'a> {
     pub(super) has_panicked: bool,
 }
 
+impl Targets<'_> {
+    /// Returns the number of lanes.
+    pub(super) fn lanes(&self) -> u64 {
+        u64::from(self.whole.is_some()) + u64::from(self.topic.is_some())
+    }
+}
+
 impl Router {
     pub(super) fn new(topic_of: TopicOf) -> Self {
         Self { channels: HashMap::new(), topic_of }
@@ -41,6 +48,13 @@ impl Router {
         match &key.topic {
             Some(topic) => drop(lanes.topics.insert(topic.clone(), queue)),
             None => lanes.whole = Some(queue),
+        }
+    }
+
+    /// Removes the lanes of topics: the function that finds topics is not called any more.
+    pub(super) fn forget_topics(&mut self) {
+        for lanes in self.channels.values_mut() {
+            lanes.topics.clear();
         }
     }
 

@@ -82,8 +82,10 @@ impl Run<'_> {
         let Some(on_failure) = &self.reports.failure else {
             return self.shared.drop_contained(failure);
         };
-        if let Some(Outcome::Panicked(_)) = self.attempt(|| on_failure(failure)).await {
-            self.shared.counters.panics.add(1);
+        match self.attempt(|| on_failure(failure)).await {
+            Some(Outcome::Panicked(_)) => self.shared.counters.panics.add(1),
+            // Its error is of the user.
+            outcome => self.shared.drop_contained(outcome),
         }
     }
 }

@@ -55,8 +55,8 @@ impl RunningDispatcher {
     /// Begins no handler run any more, also no retry, gives running ones `timeout`, and then cancels them: their futures are dropped at their
     /// next await. The failure handler is still called for a run that fails in that time. Over a [`Listener`](crate::Listener) the session ends at once; over a [`Hub`](crate::Hub) each subscription ends with its lane.
     ///
-    /// It takes at most `timeout`, and a second more if a handler has not reached its next await, and over a listener its
-    /// [`close_timeout`](crate::ListenerBuilder::close_timeout). It returns at once if the dispatcher has ended.
+    /// It takes at most `timeout`, and a second more if a handler has not reached its next await, and over a listener the time of its
+    /// [`close`](crate::Listener::close), and a second more if the function that finds topics has not returned. It returns at once if the dispatcher has ended.
     ///
     /// Inside a handler, use [`DispatcherHandle::request_stop`]: this waits for the handler that calls it, until it is cancelled.
     ///
@@ -74,9 +74,9 @@ impl RunningDispatcher {
     /// subscriptions stay, it makes one round trip to the server, handles what is in the queues then, and ends the subscriptions. What a full
     /// queue cannot take is a loss, as before.
     ///
-    /// If the hub has no session, or loses it before the server has answered, the drain handles only what is in the queues, and
-    /// [`Stopped::error`] contains the error: what was committed before the call may not have arrived. If the hub is closed in the meantime, the
-    /// drain handles what was received until then, and that is no error.
+    /// If the hub has no session, loses it before the server has answered, or holds back what followed an outage, the drain handles only what is in the queues, and
+    /// [`Stopped::error`] contains the error: what was committed before the call may not have arrived. If the hub is closed or
+    /// drained in the meantime, the drain handles what was received until the hub has ended, and that is no error.
     ///
     /// It takes no longer than a [`stop`](Self::stop) with this timeout.
     ///

@@ -7,13 +7,20 @@ use crate::error::Error;
 #[non_exhaustive]
 pub struct Stopped {
     /// Notifications that were received and that not all handlers of their channel or topic have handled: those in queues, and those of
-    /// cancelled runs. Zero after a drain that was complete. Over a [`Hub`](crate::Hub), the queue of a lane whose run is
-    /// [`blocked`](Self::blocked) is not counted.
+    /// cancelled runs. One that belongs to a channel and to a topic counts for each. Zero after a drain that was complete.
+    ///
+    /// Not counted are:
+    /// - what a full queue has dropped, which was reported as [`Lagged`](crate::Lagged);
+    /// - over a [`Hub`](crate::Hub), the queue of a lane whose run is [`blocked`](Self::blocked), and what the hub held back when it ended during
+    ///   an outage: its subscriptions count that as [`dropped`](crate::SubscriptionStats::dropped);
+    /// - over a [`Listener`](crate::Listener), the rest of its queue if the [function](crate::TopicOf::function) that finds topics is blocked, and
+    ///   the topics in that rest after a panic of the function: it is called for the count, and not again after a panic.
     pub unhandled: u64,
     /// Handler runs that were cancelled: their futures were dropped.
     pub cancelled: u64,
     /// Lanes whose handler did not reach its next await within a second after it was cancelled. Its run ends when it does, or with the
-    /// process.
+    /// process. Over a [`Listener`](crate::Listener), the [function](crate::TopicOf::function) that finds topics counts as one more if it has not
+    /// returned a second after the lanes and the listener have ended.
     pub blocked: u64,
     /// The error that the listener or the hub has ended with, or that of the drain. `None` if the listener or the hub was closed, or the
     /// dispatcher was stopped.

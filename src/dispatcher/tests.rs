@@ -2,6 +2,7 @@
 
 mod draining;
 mod limits;
+mod stopping;
 mod user_values;
 
 use std::sync::{Arc, Mutex};

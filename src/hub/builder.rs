@@ -18,7 +18,7 @@ use crate::listener::ListenerBuilder;
 use crate::listener::shared::ListenerShared;
 use crate::notification::TopicOf;
 use crate::proto::ring::Pins;
-use crate::proto::supervisor::{Live, Overflow};
+use crate::proto::supervisor::{Live, Overflow, Owner};
 
 /// The settings of a hub. Made by [`Hub::builder`].
 #[derive(Debug, Clone)]
@@ -31,7 +31,8 @@ pub struct HubBuilder {
 impl HubBuilder {
     pub(super) fn new(config: Result<Config, Error>) -> Self {
         // A hub never stalls: each queue has its own policy.
-        let listener = ListenerBuilder::new(config).overflow(Overflow::DropNewest);
+        let listener =
+            ListenerBuilder::new(config).owner(Owner::Hub).overflow(Overflow::DropNewest);
         Self { listener, topics: TopicRules::default() }
     }
 
@@ -150,7 +151,7 @@ impl HubBuilder {
 
 async fn connect_once(listener: ListenerBuilder, topics: TopicRules) -> Result<Hub, Error> {
     let prepared = listener.prepare().await?;
-    let listener = Arc::new(ListenerShared::new("hub", Pins::new(0)));
+    let listener = Arc::new(ListenerShared::new(Owner::Hub, Pins::new(0)));
     let shared = Arc::new(HubShared::new(topics, listener.clone()));
     let running = prepared.start(HubSink::new(shared.clone()), listener).await?;
     let handle = HubHandle::new(shared.clone(), running.handle.clone());

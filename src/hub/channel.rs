@@ -36,8 +36,8 @@ pub(super) struct HubChannel {
     pub(super) listen: ListenState,
     /// The numbers of subscriptions that wait for LISTEN.
     pub(super) waiting: BTreeSet<u64>,
-    /// It is in the list of channels that may need a command.
-    pub(super) is_changed: bool,
+    /// Its place in the list of channels that may need a command.
+    pub(super) change: Option<u64>,
     /// What follows is held back.
     pub(super) is_held: bool,
     /// The error with which the server refuses it in the current session.
@@ -77,7 +77,7 @@ impl HubChannel {
             subscriptions: 0,
             listen: ListenState::Idle,
             waiting: BTreeSet::new(),
-            is_changed: false,
+            change: None,
             is_held: false,
             refusal: None,
             was_refused_meanwhile: false,

@@ -39,20 +39,24 @@ impl Filter {
 
     /// Returns the accepted ones of `run`: the same bytes if these are all, otherwise a copy.
     pub(super) fn apply(&self, frames: &Bytes, run: Run) -> (Bytes, Run) {
-        let accepted = wire::frames(frames).filter(|raw| self.accepts(raw)).count();
-        if accepted == run.count {
+        let mut accepted = Run::default();
+        for raw in wire::frames(frames).filter(|raw| self.accepts(raw)) {
+            accepted.count += 1;
+            accepted.bytes += wire::frame_bytes(&raw);
+        }
+        if accepted.count == run.count {
             return (frames.clone(), run);
         }
-        let (mut copy, mut rest) = (BytesMut::new(), &frames[..]);
-        while let Some((raw, bytes)) = wire::first(rest).filter(|_| accepted > 0) {
+        // A queue counts the bytes of the frames: the copy has no more memory than that.
+        let (mut copy, mut rest) = (BytesMut::with_capacity(accepted.bytes), &frames[..]);
+        while let Some((raw, bytes)) = wire::first(rest).filter(|_| copy.len() < accepted.bytes) {
             let (frame, next) = rest.split_at(bytes.min(rest.len()));
             if self.accepts(&raw) {
                 copy.extend_from_slice(frame);
             }
             rest = next;
         }
-        let bytes = copy.len();
-        (copy.freeze(), Run { count: accepted, bytes })
+        (copy.freeze(), accepted)
     }
 }
 

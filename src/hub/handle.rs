@@ -8,10 +8,10 @@ use super::routes::Route;
 use super::shared::HubShared;
 use super::stats::HubStats;
 use super::subscribe::Subscribe;
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::listener::ListenerHandle;
+use crate::proto::session::{channel_name, channel_names};
 use crate::proto::supervisor::{ChannelState, State};
-use crate::proto::wire;
 
 /// A handle to a [`Hub`](crate::Hub): it subscribes, reads the state and closes, from any task. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -33,11 +33,7 @@ impl HubHandle {
     /// See [`Hub::subscribe_many`](crate::Hub::subscribe_many).
     pub fn subscribe_many(&self, channels: impl IntoIterator<Item = impl AsRef<str>>) -> Subscribe {
         let routes = || {
-            let names = channels.into_iter().map(|channel| checked(channel.as_ref()));
-            let names = names.collect::<Result<BTreeSet<Arc<str>>, Error>>()?;
-            if names.is_empty() {
-                return Err(Error::new(ErrorKind::Misuse, "no channel was named"));
-            }
+            let names: BTreeSet<Arc<str>> = channel_names(channels)?;
             Ok(names.into_iter().map(|channel| Route { channel, topic: None }).collect())
         };
         Subscribe::new(self.shared.clone(), routes())
@@ -47,7 +43,7 @@ impl HubHandle {
     pub fn subscribe_topic(&self, channel: impl AsRef<str>, topic: impl AsRef<str>) -> Subscribe {
         let (channel, topic) = (channel.as_ref(), topic.as_ref());
         let routes = || {
-            let name = checked(channel)?;
+            let name = channel_name(channel)?;
             self.shared.topics.of(channel).check_topic(topic)?;
             Ok([Route { channel: name, topic: Some(topic.into()) }].into())
         };
@@ -63,7 +59,7 @@ impl HubHandle {
     /// Waits until the hub is in this state, or was in it since the call. Returns at once if it is in this state.
     ///
     /// # Errors
-    /// [`ErrorKind::Closed`] if the hub has ended and cannot enter this state.
+    /// [`ErrorKind::Closed`](crate::ErrorKind::Closed) if the hub has ended and cannot enter this state.
     ///
     /// # Cancel safety
     /// It changes nothing.
@@ -99,7 +95,7 @@ impl HubHandle {
     /// Returns the channels that the session listens to, sorted, with their states.
     ///
     /// # Errors
-    /// [`ErrorKind::Closed`] if the hub has ended.
+    /// [`ErrorKind::Closed`](crate::ErrorKind::Closed) if the hub has ended.
     ///
     /// # Cancel safety
     /// It changes nothing.
@@ -111,7 +107,7 @@ impl HubHandle {
     /// [`ListenerHandle::rotate`].
     ///
     /// # Errors
-    /// [`ErrorKind::Closed`] if the hub has ended.
+    /// [`ErrorKind::Closed`](crate::ErrorKind::Closed) if the hub has ended.
     ///
     /// # Cancel safety
     /// As [`ListenerHandle::rotate`].
@@ -132,32 +128,38 @@ impl HubHandle {
     }
 
     /// Stops listening to every channel, waits until all notifications that were committed before are in the queues of the subscriptions, and
-    /// ends the hub as [`close`](Self::close) does. Every further subscribe returns [`ErrorKind::Closed`], and so does a subscribe that waits.
+    /// ends the hub as [`close`](Self::close) does. Every further subscribe returns [`ErrorKind::Closed`](crate::ErrorKind::Closed), and so does
+    /// a subscribe that waits.
     ///
     /// # Errors
-    /// As [`ListenerHandle::drain`]. A second call returns [`ErrorKind::Closed`] at once: the first one decides.
+    /// As [`ListenerHandle::drain`]. A second call returns [`ErrorKind::Closed`](crate::ErrorKind::Closed) at once: the first one decides.
     ///
     /// # Cancel safety
     /// The hub drains even if the future is dropped.
     pub async fn drain(&self, timeout: Duration) -> Result<(), Error> {
-        self.refuse("the hub is draining");
+        self.refuse(&self.listener.shared().draining());
         self.listener.drain(timeout).await
     }
 
-    /// Ends the session and the hub. Every subscription still receives what is in its queue, and then [`ErrorKind::Closed`].
+    /// Ends the session and the hub. Every subscription still receives what is in its queue, and then [`ErrorKind::Closed`](crate::ErrorKind::Closed).
     ///
     /// This takes at most [`close_timeout`](crate::HubBuilder::close_timeout), by default a second. It returns at once if the hub has ended.
     ///
     /// # Cancel safety
     /// The hub closes even if the future is dropped.
     pub async fn close(&self) {
-        self.refuse("the hub is closed");
+        self.refuse(&self.listener.shared().owner().closed());
         self.listener.close().await;
     }
 
+    /// Returns whether notifications for some subscription are held back. The state can be `Connected` already.
+    pub(crate) fn holds_back(&self) -> bool {
+        self.shared.lock().holds_back()
+    }
+
     /// Refuses further subscriptions, and those that wait.
-    fn refuse(&self, message: &'static str) {
-        let mut woken = self.shared.lock().refuse(&Error::new(ErrorKind::Closed, message));
+    fn refuse(&self, refusal: &Error) {
+        let mut woken = self.shared.lock().refuse(refusal);
         woken.wake();
         self.shared.changed.notify_one();
     }
@@ -168,9 +170,4 @@ impl From<&Self> for HubHandle {
     fn from(handle: &Self) -> Self {
         handle.clone()
     }
-}
-
-fn checked(channel: &str) -> Result<Arc<str>, Error> {
-    wire::check_channel(channel)?;
-    Ok(channel.into())
 }

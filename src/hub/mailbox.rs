@@ -9,7 +9,7 @@
 //! shown when the sink releases it, with each gap at its position. A mailbox that has nothing unread takes no memory for entries.
 //!
 //! Both sides lock it for the time of one entry. The sink never waits for a consumer that does not receive, and no code of the user
-//! runs while it is locked, except the clone of a waker.
+//! runs while it is locked.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -142,7 +142,8 @@ pub struct SubscriptionStats {
     pub delivered: u64,
     /// Notifications that were dropped because the queue was full, or because the hub ended while it held them back.
     pub dropped: u64,
-    /// Those of the dropped ones that were reported as [`Lagged`](crate::Lagged). The rest is reported when it is received.
+    /// Those of the dropped ones that were reported as [`Lagged`](crate::Lagged). The rest is reported when it is received. What is
+    /// dropped because the hub has ended is not reported.
     pub lagged: u64,
     /// Gaps put into the queue.
     pub gaps: u64,
@@ -516,21 +517,32 @@ impl Source for MailboxSource {
     }
 
     fn poll_take(&mut self, cx: &mut Context<'_>) -> Poll<Taken<Chunk, Gap>> {
-        let mut content = self.mailbox.lock();
-        let taken = content.take();
-        if let Taken::Empty = taken {
-            let mut last = None;
-            if !content.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-                last = content.waker.replace(cx.waker().clone());
+        // The clone and the drop of a waker are code of the user, and may use the hub: the mailbox is not locked then.
+        let mut fresh: Option<Waker> = None;
+        loop {
+            let mut content = self.mailbox.lock();
+            let taken = content.take();
+            if !matches!(taken, Taken::Empty) {
+                drop(content);
+                self.took(&taken);
+                return Poll::Ready(taken);
             }
-            drop(content);
-            // Its drop is code of the user.
-            drop(last);
-            return Poll::Pending;
+            if content.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                return Poll::Pending;
+            }
+            match fresh.take() {
+                Some(waker) => {
+                    let last = content.waker.replace(waker);
+                    drop(content);
+                    drop(last);
+                    return Poll::Pending;
+                }
+                None => {
+                    drop(content);
+                    fresh = Some(cx.waker().clone());
+                }
+            }
         }
-        drop(content);
-        self.took(&taken);
-        Poll::Ready(taken)
     }
 
     fn sequence(&self) -> u64 {

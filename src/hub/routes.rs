@@ -5,7 +5,7 @@
 //! mailboxes, to hold back after a loss and to release. So a subscription that has joined before a loss gets the gap, and one that
 //! joins later waits for the release and gets it too.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::mem;
 use std::sync::Arc;
 use std::task::Waker;
@@ -78,8 +78,9 @@ const WAKERS_KEPT: usize = 4_096;
 #[derive(Debug, Default)]
 pub(super) struct Routes {
     pub(super) channels: HashMap<Arc<str>, HubChannel>,
-    /// Channels that may need a command.
-    changed: VecDeque<Arc<str>>,
+    /// Channels that may need a command, in the order of their changes.
+    changed: BTreeMap<u64, Arc<str>>,
+    next_change: u64,
     /// Channels whose UNLISTEN was refused: they may need it with the next commands.
     postponed: Vec<Arc<str>>,
     /// Groups that are sent again in parts, because the server has refused one of their channels.
@@ -192,14 +193,28 @@ impl Routes {
 
     // ---- commands ----
 
-    /// Adds a channel to those that may need a command.
+    /// Adds a channel to those that may need a command, with those whose UNLISTEN was postponed. One that is unused is forgotten.
     fn change(&mut self, channel: &Arc<str>) {
         let Some(found) = self.channels.get_mut(channel) else { return };
         if found.is_unused() {
+            // A subscribe that was dropped while it waited leaves nothing behind.
+            if let Some(change) = found.change {
+                self.changed.remove(&change);
+            }
             self.channels.remove(channel);
-        } else if !mem::replace(&mut found.is_changed, true) {
-            self.changed.push_back(channel.clone());
-            self.changed.extend(self.postponed.drain(..));
+            return;
+        }
+        self.add_change(channel);
+        for channel in mem::take(&mut self.postponed) {
+            self.add_change(&channel);
+        }
+    }
+
+    fn add_change(&mut self, channel: &Arc<str>) {
+        if let Some(found) = self.channels.get_mut(channel).filter(|found| found.change.is_none()) {
+            found.change = Some(self.next_change);
+            self.changed.insert(self.next_change, channel.clone());
+            self.next_change += 1;
         }
     }
 
@@ -232,9 +247,9 @@ impl Routes {
     fn new_changes(&mut self) -> Changes {
         let mut changes = Changes::default();
         while changes.listen.len() + changes.unlisten.len() < GROUP_CHANNELS {
-            let Some(channel) = self.changed.pop_front() else { break };
+            let Some((_, channel)) = self.changed.pop_first() else { break };
             let Some(found) = self.channels.get_mut(&channel) else { continue };
-            found.is_changed = false;
+            found.change = None;
             match found.needed() {
                 Needed::Listen => {
                     found.listen = match found.listen {
@@ -393,6 +408,11 @@ impl Routes {
         }
     }
 
+    /// Returns whether notifications for some subscription are held back.
+    pub(super) fn holds_back(&self) -> bool {
+        self.is_held || self.channels.values().any(|channel| channel.is_held)
+    }
+
     /// Puts each gap at its position, and shows everything.
     pub(super) fn release(&mut self, gaps: Vec<PlacedGap>) -> Woken {
         let last = gaps.last().map(|last| last.gap.clone());
@@ -485,13 +505,18 @@ impl Routes {
 
 /// Returns whether the server may have refused a group because of one of its channels, and not because of its own state.
 fn may_concern_one(error: &Error) -> bool {
-    let class = error.sqlstate().and_then(|code| code.get(..2));
-    error.kind() == ErrorKind::Server && !class.is_some_and(|class| STATE_CLASSES.contains(&class))
+    let is_of_state = |code: &str| {
+        code != CANCELLED && code.get(..2).is_some_and(|class| STATE_CLASSES.contains(&class))
+    };
+    error.kind() == ErrorKind::Server && !error.sqlstate().is_some_and(is_of_state)
 }
 
 /// The classes of SQLSTATE that say that the server or the session cannot execute any LISTEN at present: feature not supported, invalid
 /// transaction state, failed transaction, insufficient resources, not in the prerequisite state, operator intervention, system error.
 const STATE_CLASSES: [&str; 7] = ["0A", "25", "40", "53", "55", "57", "58"];
+
+/// The SQLSTATE of a statement that has exceeded `statement_timeout`: fewer channels take less time.
+const CANCELLED: &str = "57014";
 
 /// The result of [`Routes::subscribe`].
 #[derive(Debug, PartialEq, Eq)]
@@ -503,6 +528,11 @@ pub(super) enum Subscribed {
 
 #[cfg(all(test, feature = "testing"))]
 impl Routes {
+    /// Returns whether a channel is in the list of those that may need a command.
+    pub(super) fn is_changed(&self, channel: &str) -> bool {
+        self.changed.values().any(|changed| **changed == *channel)
+    }
+
     /// Returns the routes of each subscription that waits.
     pub(super) fn waiting_routes(&self) -> impl Iterator<Item = &[Route]> {
         self.waiting.values().map(|waiting| &*waiting.routes)

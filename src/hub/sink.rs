@@ -56,21 +56,18 @@ impl Sink for HubSink {
     }
 
     fn notifications(&mut self, input: &mut BytesMut, run: Run, info: ReceiveInfo, _surplus: bool) {
-        let shared = self.shared.clone();
         let frames = input.get(..run.bytes).unwrap_or_default();
-        let mut topics = topics_by_functions(&shared, frames).into_iter().peekable();
-        let mut routes = shared.lock();
-        routes.epoch = info.epoch;
-        let place = Place { at: self.position, is_held: routes.is_held, hold: routes.hold };
-        for part in by_channel(frames) {
-            let name = std::str::from_utf8(part.key).unwrap_or_default();
-            match routes.channels.get(name).filter(|channel| channel.has_members()) {
-                Some(channel) => self.deliver((name, channel), &part, &mut topics, info, place),
-                None => shared.counters.unclaimed(part.run.count),
+        if self.shared.topics.has_functions() {
+            let mut rest = frames;
+            while !rest.is_empty() {
+                let part = Run::first(FUNCTION_RUN, rest);
+                let (frames, behind) = rest.split_at(part.bytes);
+                self.distribute(frames, part.count, info);
+                rest = if part.count == 0 { &[] } else { behind };
             }
+        } else {
+            self.distribute(frames, run.count, info);
         }
-        drop(routes);
-        self.position += run.count as u64;
         ReusedBuffer::discard(input, run.bytes);
     }
 
@@ -97,6 +94,23 @@ impl Sink for HubSink {
 }
 
 impl HubSink {
+    /// Puts notifications into the mailboxes of their channels and topics.
+    fn distribute(&mut self, frames: &[u8], count: usize, info: ReceiveInfo) {
+        let shared = self.shared.clone();
+        let mut topics = topics_by_functions(&shared, frames).into_iter().peekable();
+        let mut routes = shared.lock();
+        routes.epoch = info.epoch;
+        let place = Place { at: self.position, is_held: routes.is_held, hold: routes.hold };
+        for part in by_channel(frames) {
+            let name = std::str::from_utf8(part.key).unwrap_or_default();
+            match routes.channels.get(name).filter(|channel| channel.has_members()) {
+                Some(channel) => self.deliver((name, channel), &part, &mut topics, info, place),
+                None => shared.counters.unclaimed(part.run.count),
+            }
+        }
+        self.position += count as u64;
+    }
+
     /// Puts notifications of one channel into the mailboxes of its subscriptions. `place` is that of the first notification of the read, and
     /// `topics` the runs of topics that functions have found in it.
     fn deliver<'a>(
@@ -200,10 +214,14 @@ impl Drop for HubSink {
     }
 }
 
+/// The highest number of notifications whose topics, which functions have found, are in memory at the same time.
+const FUNCTION_RUN: usize = 512;
+
 /// Returns the topics that functions of the user find in notifications of channels that have subscriptions to topics.
 ///
-/// The functions run without the lock of the routes: they may subscribe, or drop a subscription. A subscription that joins after this waits for
-/// what is committed later.
+/// The functions run without the lock of the routes: they may subscribe, or drop a subscription. A subscription that has joined before this
+/// gets its notifications, because its channel has topics here. One that joins later has no claim to them: they were committed and read
+/// before its subscribe returned.
 fn topics_by_functions<'a>(shared: &HubShared, frames: &'a [u8]) -> Vec<TopicRun<'a>> {
     if !shared.topics.has_functions() {
         return Vec::new();

@@ -16,8 +16,9 @@ use crate::listener::Stats;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HubStats {
-    /// The statistics of the connection. `delivered` counts each notification once for each subscription that it is for, and `dropped` those
-    /// that a full queue has dropped. Nothing is queued outside of subscriptions.
+    /// The statistics of the connection. `received` counts each notification once. `delivered` counts it once for each subscription that it is
+    /// for, and `dropped` and `lagged` once for each subscription whose full queue has dropped it, so both can exceed `received`. Nothing is
+    /// queued outside of subscriptions.
     pub connection: Stats,
     /// Subscriptions, without those that wait for the server.
     pub subscriptions: u64,

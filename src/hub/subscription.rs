@@ -14,7 +14,7 @@ use super::shared::HubShared;
 use crate::error::Error;
 use crate::notification::{Batch, Event};
 use crate::proto::supervisor::Listening;
-use crate::queue::{CurrentRun, Receiver};
+use crate::queue::{CurrentRun, Receiver, Recv};
 
 /// Receives the notifications of channels, or of a topic of a channel, from a [`Hub`](crate::Hub).
 ///
@@ -22,6 +22,9 @@ use crate::queue::{CurrentRun, Receiver};
 /// at their place, as by a [`Listener`](crate::Listener): a [`Gap`](crate::Gap) to all subscriptions that it concerns, a
 /// [`Lagged`](crate::Lagged) to the one whose queue was full. [`sequence`](crate::Notification::sequence) counts the notifications of this
 /// subscription.
+///
+/// A channel that the server refuses to a session is named in the gap. If the server accepts it later within the session, because another
+/// subscription asks for it, another gap follows at once; it can come behind the first notifications.
 ///
 /// Dropping it ends it. If it was the last one of a channel, the hub stops listening to the channel.
 ///
@@ -143,18 +146,6 @@ impl Subscription {
     /// Ends the subscription, as its drop does. What is unread is dropped.
     pub fn close(self) {
         drop(self);
-    }
-}
-
-/// The future of [`Subscription::recv`].
-struct Recv<'a>(&'a mut Receiver<MailboxSource>);
-
-impl Future for Recv<'_> {
-    type Output = Result<Event, Error>;
-
-    #[inline(always)]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.get_mut().0.poll_recv(cx)
     }
 }
 

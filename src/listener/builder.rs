@@ -16,7 +16,7 @@ use crate::error::{Error, ErrorKind};
 use crate::net;
 use crate::proto::ring::Pins;
 use crate::proto::session::READ_DELAY_MAX;
-use crate::proto::supervisor::{Heartbeat, HookPolicy, Live, Overflow, Policy, Reconnect};
+use crate::proto::supervisor::{Heartbeat, HookPolicy, Live, Overflow, Owner, Policy, Reconnect};
 use crate::proto::{ring, wire};
 use crate::queue::RingSink;
 use crate::queue::limits::{PIN_LIMIT_BYTES, QUEUE_BYTES, QUEUE_CAPACITY, SURPLUS_SLOTS};
@@ -87,6 +87,7 @@ pub struct ListenerBuilder {
     close_timeout: Duration,
     hook: Option<Hook>,
     hook_policy: HookPolicy,
+    owner: Owner,
 }
 
 impl ListenerBuilder {
@@ -111,7 +112,14 @@ impl ListenerBuilder {
             close_timeout: defaults.close_timeout,
             hook: None,
             hook_policy: HookPolicy::default(),
+            owner: Owner::Listener,
         }
+    }
+
+    /// Sets what the task belongs to, for the texts of errors and log events.
+    pub(crate) fn owner(mut self, owner: Owner) -> Self {
+        self.owner = owner;
+        self
     }
 
     /// Adds channels to listen to. [`connect`](Self::connect) returns when all of them are active. Keep their number below
@@ -359,17 +367,7 @@ impl ListenerBuilder {
         F: Fn(Connection, Live) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(), Error>> + Send + 'static,
     {
-        self.hook = Some(Hook::new("the on_live hook", hook));
-        self
-    }
-
-    /// Sets a [hook](Self::on_live) of this crate that proves delivery.
-    pub(crate) fn prove_delivery<F, Fut>(mut self, hook: F) -> Self
-    where
-        F: Fn(Connection, Live) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<(), Error>> + Send + 'static,
-    {
-        self.hook = Some(Hook::new("the delivery proof", hook));
+        self.hook = Some(Hook::new(self.owner, hook));
         self
     }
 
@@ -437,9 +435,10 @@ impl ListenerBuilder {
     async fn connect_once(self) -> Result<Listener, Error> {
         let (capacity, bytes, overflow) = (self.capacity as u64, self.bytes, self.overflow);
         let pins = Pins::new(self.pin_limit as u64);
+        let owner = self.owner;
         let prepared = self.prepare().await?;
         let (producer, consumer) = ring::channel(capacity + SURPLUS_SLOTS);
-        let shared = Arc::new(ListenerShared::new("listener", pins.clone()));
+        let shared = Arc::new(ListenerShared::new(owner, pins.clone()));
         let sink = RingSink::new(producer, capacity, bytes, overflow, pins, shared.queue());
         let running = prepared.start(sink, shared).await?;
         Ok(Listener::new(consumer, running))
@@ -484,7 +483,8 @@ impl ListenerBuilder {
         }
         let HookPolicy { timeout, failures_max } = self.hook_policy;
         if timeout.is_zero() || failures_max == Some(0) {
-            let message = "on_live_timeout and on_live_failures_max must be above zero";
+            let hook = self.owner.hook();
+            let message = format!("{hook}_timeout and {hook}_failures_max must be above zero");
             return Err(Error::new(ErrorKind::Config, message));
         }
         for channel in &self.channels {
@@ -511,6 +511,7 @@ impl ListenerBuilder {
             max_lifetime: self.max_lifetime,
             read_delay: self.read_delay,
             hook: self.hook.is_some().then_some(self.hook_policy),
+            owner: self.owner,
         };
         Ok(Prepared { config, resolved, connect_timeout, policy, hook: self.hook })
     }

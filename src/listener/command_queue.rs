@@ -9,9 +9,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{mpsc, oneshot};
 
 use super::shared::ListenerShared;
-use crate::error::{Error, ErrorKind, contain};
+use crate::error::{Error, contain};
 #[cfg(test)]
 use crate::proto::ring::Pins;
+#[cfg(test)]
+use crate::proto::supervisor::Owner;
 use crate::proto::supervisor::{ChannelState, Command, Reply};
 
 /// The room for unanswered requests, in bytes: 1 MiB.
@@ -297,12 +299,13 @@ impl CommandQueue {
             return Err(refusal.clone());
         }
         if mem::replace(&mut state.was_drain_sent, true) {
-            return Err(Error::new(ErrorKind::Closed, "the listener is draining"));
+            return Err(self.shared.draining());
         }
         self.send_without_room(HandleCall::Command(command, Some(reply)))
     }
 
-    /// Sends UNLISTEN, even if there is no room: the drop of a scope cannot wait. A listener has at most one such command that is unanswered.
+    /// Sends UNLISTEN, even if there is no room: the drop of a scope cannot wait. It overtakes the calls that wait for room. A listener has at
+    /// most one such command that is unanswered.
     pub(crate) fn leave(&self, channels: Vec<String>, reply: ReplySender) {
         let state = self.shared.room.lock();
         // A listener that drains or is ending leaves all channels.
@@ -367,7 +370,7 @@ impl CommandRoom {
 impl ListenerShared {
     /// Creates it with another limit of the command queue.
     pub(crate) fn with_queue_limit(pins: Pins, limit_bytes: usize) -> Self {
-        let mut shared = Self::new("listener", pins);
+        let mut shared = Self::new(Owner::Listener, pins);
         shared.room = Arc::new(CommandRoom::with_limit(limit_bytes));
         shared
     }
@@ -381,6 +384,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::error::ErrorKind;
     use crate::listener::handle::ListenerHandle;
 
     /// A call, whose output is the kind of its error.
@@ -388,7 +392,7 @@ mod tests {
 
     fn queue() -> (ListenerHandle, mpsc::UnboundedReceiver<QueuedCall>, Arc<CommandRoom>) {
         let (requests, inbox) = mpsc::unbounded_channel();
-        let shared = Arc::new(ListenerShared::new("listener", Pins::new(0)));
+        let shared = Arc::new(ListenerShared::new(Owner::Listener, Pins::new(0)));
         let room = shared.room.clone();
         (ListenerHandle::new(requests, shared), inbox, room)
     }

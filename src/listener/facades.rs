@@ -1,4 +1,4 @@
-//! The log events, spans and metrics of a listener, through the facades of `tracing` and `metrics`.
+//! The log events, spans and metrics of a listener or a hub, through the facades of `tracing` and `metrics`.
 
 #[cfg(feature = "tracing")]
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,18 +8,22 @@ use super::metrics::ListenerMetrics;
 use super::stats::Stats;
 use crate::config::Config;
 use crate::error::Error;
+#[cfg(feature = "tracing")]
+use crate::proto::supervisor::Owner;
 use crate::proto::supervisor::{LogEvent, Policy};
 
-/// The span and the metrics of one listener.
+/// The span and the metrics of one listener or hub.
 pub(super) struct Facades {
     #[cfg(feature = "tracing")]
     span: tracing::Span,
+    #[cfg(feature = "tracing")]
+    owner: Owner,
     #[cfg(feature = "metrics")]
     metrics: ListenerMetrics,
 }
 
 impl Facades {
-    /// Opens the span of a listener. It contains no secret of `config`.
+    /// Opens the span of a listener or a hub. It contains no secret of `config`.
     pub(super) fn new(config: &Config, policy: &Policy) -> Self {
         // They are not used without the features.
         let _ = (config, policy);
@@ -28,7 +32,11 @@ impl Facades {
             static LISTENERS: AtomicU64 = AtomicU64::new(1);
             let id = LISTENERS.fetch_add(1, Ordering::Relaxed);
             let application = config.effective().application_name();
-            let span = tracing::info_span!("pgbell_listener", id, application);
+            let span = match policy.owner {
+                Owner::Listener => tracing::info_span!("pgbell_listener", id, application),
+                Owner::Hub => tracing::info_span!("pgbell_hub", id, application),
+                Owner::Wakeups => tracing::info_span!("pgbell_wakeups", id, application),
+            };
             tracing::info!(
                 parent: &span,
                 channels = policy.channels.len(),
@@ -42,6 +50,8 @@ impl Facades {
         Self {
             #[cfg(feature = "tracing")]
             span,
+            #[cfg(feature = "tracing")]
+            owner: policy.owner,
             #[cfg(feature = "metrics")]
             metrics: ListenerMetrics::new(config.effective().application_name()),
         }
@@ -95,7 +105,7 @@ impl Facades {
                 warn!(parent: span, error = %format_args!("{error:#}"), "the server refused a heartbeat");
             }
             LogEvent::HookFailed { error, delay } => {
-                warn!(parent: span, error = %format_args!("{error:#}"), ?delay, "the on_live hook runs again");
+                warn!(parent: span, error = %format_args!("{error:#}"), ?delay, "the {} hook runs again", self.owner.hook());
             }
             LogEvent::HandedOver { epoch } => {
                 info!(parent: span, epoch, "handed over to another session, without a gap");

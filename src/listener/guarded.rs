@@ -1,4 +1,4 @@
-//! [`Guarded`]: the task of a listener, whose panics end the listener with an error.
+//! [`Guarded`]: the task of a listener or a hub, whose panics end it with an error.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use super::environment::Environment;
 use super::task::ListenerTask;
-use crate::error::{Error, contain};
+use crate::error::contain;
 
 /// A task whose panic becomes the error that the listener ends with. A panic can come from code of the user, such as a
 /// waker or the cryptography of a [`Config`](crate::Config), or from a bug in this crate.
@@ -22,7 +22,7 @@ impl<E: Environment> Future for Guarded<E> {
         let task = &mut self.get_mut().0;
         let polled = contain(|| Pin::new(&mut *task).poll(cx));
         polled.unwrap_or_else(|panic| {
-            task.fail(Error::panicked("the task of the listener", &panic));
+            task.panicked(&panic);
             Poll::Ready(())
         })
     }

@@ -9,9 +9,8 @@ use super::command_queue::{CommandQueue, HandleCall, QueuedCall};
 use super::shared::ListenerShared;
 use super::stats::Stats;
 use crate::error::{Error, ErrorKind};
-use crate::proto::session::Rows;
-use crate::proto::supervisor::{ChannelState, Command, Listening, Reply, State};
-use crate::proto::wire;
+use crate::proto::session::{Rows, channel_name, channel_names};
+use crate::proto::supervisor::{ChannelState, Command, Listening, Owner, Reply, State};
 
 /// A handle to a [`Listener`](super::Listener): it listens, queries, reads the state and closes, from any task, while another
 /// task receives.
@@ -29,7 +28,8 @@ use crate::proto::wire;
 ///
 /// - If the future of a call that waits for room is dropped, the call is withdrawn: nothing is sent, and nothing changes.
 /// - When the listener drains, closes or ends, calls that wait for room return [`ErrorKind::Closed`]. They were not sent.
-/// - [`close`](Self::close) and [`drain`](Self::drain) never wait for room, so they overtake calls that do.
+/// - [`close`](Self::close), [`drain`](Self::drain) and the drop of a [`ListenScope`](crate::ListenScope#other-calls-of-listen) never wait for
+///   room, so they overtake calls that do.
 /// - The methods that are not `async` do not use the queue, and never block.
 #[derive(Debug, Clone)]
 pub struct ListenerHandle {
@@ -87,12 +87,8 @@ impl ListenerHandle {
         &self,
         channels: impl IntoIterator<Item = impl AsRef<str>>,
     ) -> Result<Listening, Error> {
-        let channels = channels.into_iter().map(|channel| checked(channel.as_ref()));
-        let channels = channels.collect::<Result<Vec<_>, _>>()?;
-        if channels.is_empty() {
-            return Err(Error::new(ErrorKind::Misuse, "no channel was named"));
-        }
-        match self.command(Command::Listen(channels)).await? {
+        // A wrong name does not wait for room.
+        match self.command(Command::Listen(channel_names(channels)?)).await? {
             Reply::Listening(listening) => Ok(listening),
             reply => Err(mismatch(&reply)),
         }
@@ -107,7 +103,7 @@ impl ListenerHandle {
     /// # Cancel safety
     /// The listener stops listening even if the future is dropped, unless it waits for [room](Self#the-command-queue).
     pub async fn unlisten(&self, channel: impl AsRef<str>) -> Result<(), Error> {
-        self.command(Command::Unlisten(vec![checked(channel.as_ref())?])).await.map(drop)
+        self.command(Command::Unlisten(vec![channel_name(channel.as_ref())?])).await.map(drop)
     }
 
     /// Stops listening to these channels, in one round trip.
@@ -354,23 +350,19 @@ impl ListenerHandle {
         let _waits = self.queue.send(HandleCall::Command(command, Some(reply)))?;
         answer.await.unwrap_or_else(|_| {
             let closed = self.shared().closed();
-            Err(if is_query { in_doubt(closed) } else { closed })
+            Err(if is_query { in_doubt(self.shared().owner(), closed) } else { closed })
         })
     }
 }
 
-/// Returns the name, if it can be the name of a channel. A wrong name does not wait for room.
-fn checked(channel: &str) -> Result<String, Error> {
-    wire::check_channel(channel)?;
-    Ok(channel.to_owned())
-}
-
 /// Returns the error of a query whose answer had not arrived when the task ended.
 #[cold]
-fn in_doubt(cause: Error) -> Error {
+fn in_doubt(owner: Owner, cause: Error) -> Error {
     Error::caused(
         ErrorKind::InDoubt,
-        "the listener's task ended before the server answered, and the query may have been carried out",
+        format!(
+            "the {owner}'s task ended before the server answered, and the query may have been carried out"
+        ),
         cause,
     )
 }

@@ -14,28 +14,29 @@ use crate::config::Config;
 use crate::connection::Connection;
 use crate::error::{Error, ErrorKind, Panic};
 use crate::net::ServerLocation;
-use crate::proto::supervisor::Live;
+use crate::proto::supervisor::{Live, Owner};
 
 /// The longest time that the end of a listener waits for a cancelled hook, which runs to its next await.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
 
 type HookFuture = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
 
-/// The user's function, or one that is used in its place.
+/// The user's function.
 #[derive(Clone)]
 pub(super) struct Hook {
-    call: Arc<dyn Fn(Connection, Live) -> HookFuture + Send + Sync>,
-    /// Its name in errors.
-    name: &'static str,
+    function: Arc<dyn Fn(Connection, Live) -> HookFuture + Send + Sync>,
+    owner: Owner,
 }
 
 impl Hook {
-    pub(super) fn new<F, Fut>(name: &'static str, hook: F) -> Self
+    pub(super) fn new<F, Fut>(owner: Owner, hook: F) -> Self
     where
         F: Fn(Connection, Live) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(), Error>> + Send + 'static,
     {
-        Self { call: Arc::new(move |connection, live| Box::pin(hook(connection, live))), name }
+        let function =
+            Arc::new(move |connection, live| -> HookFuture { Box::pin(hook(connection, live)) });
+        Self { function, owner }
     }
 
     /// Opens a connection and runs the hook with it, in a task of its own, so that a panic ends only that task. The
@@ -46,16 +47,17 @@ impl Hook {
         place: Option<ServerLocation>,
         live: Live,
     ) -> HookTask {
-        let Self { call, name } = self.clone();
-        HookTask(tokio::spawn(async move {
+        let Self { function, owner } = self.clone();
+        let task = tokio::spawn(async move {
             let lost = || Error::new(ErrorKind::Connect, "the session of the hook was lost");
             let run = async {
                 let connection =
                     Connection::connect_to_same_server(config, &place.ok_or_else(lost)?).await?;
-                call(connection, live).await
+                function(connection, live).await
             };
-            run.await.map_err(|error| error.within(&format!("{name} failed")))
-        }))
+            run.await.map_err(|error| error.within(&format!("the {} hook failed", owner.hook())))
+        });
+        HookTask { task, owner }
     }
 }
 
@@ -140,18 +142,25 @@ impl<E: Environment> Hooks<E> {
 }
 
 /// The task of a run of the hook. Dropping it ends the run at its next await.
-pub(super) struct HookTask(JoinHandle<Result<(), Error>>);
+pub(super) struct HookTask {
+    task: JoinHandle<Result<(), Error>>,
+    owner: Owner,
+}
 
 impl HookTask {
     /// Ends the run at its next await.
     pub(super) fn abort(&self) {
-        self.0.abort();
+        self.task.abort();
     }
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        Pin::new(&mut self.0).poll(cx).map(|joined| match joined.map_err(|e| e.try_into_panic()) {
+        let joined = ready!(Pin::new(&mut self.task).poll(cx));
+        Poll::Ready(match joined.map_err(|e| e.try_into_panic()) {
             Ok(result) => result,
-            Err(Ok(payload)) => Err(Error::panicked("the on_live hook", &Panic::new(payload))),
+            Err(Ok(payload)) => {
+                let hook = format!("the {} hook", self.owner.hook());
+                Err(Error::panicked(&hook, &Panic::new(payload)))
+            }
             Err(Err(_)) => Err(Error::new(ErrorKind::Closed, "the runtime ends")),
         })
     }
@@ -159,6 +168,6 @@ impl HookTask {
 
 impl Drop for HookTask {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
     }
 }

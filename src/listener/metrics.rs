@@ -1,11 +1,11 @@
-//! [`ListenerMetrics`]: the counters and gauges of a listener, through the facade of the `metrics` crate.
+//! [`ListenerMetrics`]: the counters and gauges of a listener or a hub, through the facade of the `metrics` crate.
 
 use metrics::{Counter, Gauge, counter, gauge};
 
 use super::stats::{COUNTER_METRICS, GAUGE_METRICS, Statistic, Stats};
 use crate::proto::supervisor::LogEvent;
 
-/// Counters and gauges, labelled with the name of the application. Listeners with the same name are summed.
+/// Counters and gauges, labelled with the name of the application. Listeners and hubs with the same name are summed.
 pub(super) struct ListenerMetrics {
     counters: Vec<(Counter, Statistic)>,
     gauges: Vec<(Gauge, Statistic)>,
@@ -32,7 +32,7 @@ impl ListenerMetrics {
         }
     }
 
-    /// Updates the gauge of connected listeners.
+    /// Updates the gauge of connected listeners and hubs.
     pub(super) fn record(&mut self, event: &LogEvent) {
         match event {
             LogEvent::Established { .. } => self.set_connected(true),

@@ -35,9 +35,9 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::notification::{Batch, Event, Gap};
 use crate::proto::ring::Consumer;
-use crate::proto::session::Rows;
+use crate::proto::session::{Rows, channel_names};
 use crate::proto::supervisor::{Listening, State};
-use crate::queue::{Chunk, CurrentRun, Receiver, RingSource};
+use crate::queue::{Chunk, CurrentRun, Receiver, Recv, RingSource};
 use futures_core::{FusedStream, Stream};
 
 /// A listener that reconnects and reports every loss. A task of its own reads the socket into a bounded queue.
@@ -117,7 +117,6 @@ impl Listener {
     ///
     /// # Cancel safety
     /// A dropped future loses nothing.
-    // Not an `async fn`: that would move the event once more.
     #[inline(always)]
     pub fn recv(&mut self) -> impl Future<Output = Result<Event, Error>> + Send {
         Recv(&mut self.receiver)
@@ -229,8 +228,7 @@ impl Listener {
         &mut self,
         channels: impl IntoIterator<Item = impl AsRef<str>>,
     ) -> Result<ListenScope<'_>, Error> {
-        let channels = scope::checked(channels)?;
-        ListenScope::enter(self, channels).await
+        ListenScope::enter(self, channel_names(channels)?).await
     }
 
     /// See [`ListenerHandle::unlisten`].
@@ -323,18 +321,6 @@ impl Listener {
     /// The listener closes even if the future is dropped.
     pub async fn close(self) {
         self.running.close().await;
-    }
-}
-
-/// The future of [`Listener::recv`].
-struct Recv<'a>(&'a mut Receiver<RingSource>);
-
-impl Future for Recv<'_> {
-    type Output = Result<Event, Error>;
-
-    #[inline(always)]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.get_mut().0.poll_recv(cx)
     }
 }
 

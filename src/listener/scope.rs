@@ -11,10 +11,9 @@ use futures_core::{FusedStream, Stream};
 use tokio::sync::oneshot;
 
 use super::Listener;
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::notification::{Batch, Event};
 use crate::proto::supervisor::{Listening, Reply};
-use crate::proto::wire;
 
 /// The answer to the UNLISTEN of a scope that was dropped.
 pub(super) type Leaving = oneshot::Receiver<Result<Reply, Error>>;
@@ -22,8 +21,7 @@ pub(super) type Leaving = oneshot::Receiver<Result<Reply, Error>>;
 /// A listener that also listens to the channels of a scope, until the scope is left. Made by [`Listener::scope`].
 ///
 /// It receives everything that its listener receives: also what was in the queue before, and notifications of channels that the listener
-/// listened to before. Those channels stay when the scope is left, also if they are named for the scope. A channel that a
-/// [handle](Listener::handle) begins to listen to during the scope, and that is named for the scope, is left with it.
+/// listened to before. Those channels stay when the scope is left, also if they are named for the scope.
 ///
 /// # Leaving
 /// [`leave`](Self::leave) returns when the server has confirmed UNLISTEN: no notification arrives that is committed later. The drop of a scope
@@ -33,6 +31,19 @@ pub(super) type Leaving = oneshot::Receiver<Result<Reply, Error>>;
 /// After both, the queue of the listener can still contain notifications of the channels: those that were committed before the server has
 /// carried out UNLISTEN, and that the scope has not received. The listener then delivers them, in their order, with the losses between them:
 /// nothing is removed from the queue. A consumer that does not need them compares [`channel`](crate::Notification::channel).
+///
+/// # Other calls of `listen`
+/// A scope does not count the calls that name its channels. What a call of [`listen`](crate::ListenerHandle::listen) through a
+/// [handle](Listener::handle), for a channel of the scope, leaves behind depends on its place:
+///
+/// - If it had returned `Active` or `Pending` before the scope was entered, the channel stays.
+/// - If it was unanswered then, or was made during the scope, the channel is left with the scope: UNLISTEN follows its LISTEN. This is so even if
+///   the call has returned `Active`, or returns it after the scope was left.
+/// - If it waits for room in the command queue, its LISTEN follows the UNLISTEN of a drop, which overtakes it, and the channel stays.
+///   `leave` does not overtake it: it waits for room behind the call, and the channel is left.
+/// - If it is made after the scope was left, the channel stays.
+///
+/// A channel that must stay is not named for a scope, or is listened to again after it.
 ///
 /// ```no_run
 /// # async fn example(mut listener: pgbell::Listener) -> Result<(), pgbell::Error> {
@@ -187,19 +198,4 @@ impl fmt::Debug for ListenScope<'_> {
             .field("listener", &self.listener)
             .finish_non_exhaustive()
     }
-}
-
-/// Returns the names, each once. They are checked before anything is sent.
-pub(super) fn checked(
-    channels: impl IntoIterator<Item = impl AsRef<str>>,
-) -> Result<BTreeSet<Arc<str>>, Error> {
-    let mut names = BTreeSet::new();
-    for channel in channels {
-        wire::check_channel(channel.as_ref())?;
-        names.insert(channel.as_ref().into());
-    }
-    if names.is_empty() {
-        return Err(Error::new(ErrorKind::Misuse, "no channel was named"));
-    }
-    Ok(names)
 }

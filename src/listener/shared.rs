@@ -1,4 +1,4 @@
-//! [`ListenerShared`]: the state, the counters and the last error, which a listener, its handles and its task share.
+//! [`ListenerShared`]: the state, the counters and the last error, which a listener or a hub, its handles and its task share.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,10 +8,10 @@ use tokio::sync::watch;
 
 use super::command_queue::CommandRoom;
 use super::stats::{Counters, Stats};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind, contain};
 use crate::net::SessionProcessId;
 use crate::proto::ring::Pins;
-use crate::proto::supervisor::{LogEvent, State};
+use crate::proto::supervisor::{LogEvent, Owner, State};
 use crate::queue::{End, QueueCounters};
 
 #[derive(Debug)]
@@ -50,12 +50,11 @@ impl CountedState {
 }
 
 impl ListenerShared {
-    /// Creates it for a `listener` or a `hub`.
-    pub(crate) fn new(what: &'static str, pins: Pins) -> Self {
+    pub(crate) fn new(owner: Owner, pins: Pins) -> Self {
         Self {
             pins,
             state: watch::Sender::new(CountedState { state: State::Connecting, times: [0; 5] }),
-            end: Arc::new(End::new(what)),
+            end: Arc::new(End::new(owner)),
             process_id: SessionProcessId::new(None),
             last_error: Mutex::new(None),
             counters: Counters::default(),
@@ -106,14 +105,27 @@ impl ListenerShared {
 
     pub(crate) fn set_last_error(&self, error: Error) {
         let error = (SystemTime::now(), error.brief());
-        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        let last = self.last_error.lock().unwrap_or_else(PoisonError::into_inner).replace(error);
+        // An error can contain one of the user, whose drop may call this listener, or panic.
+        let _ = contain(|| drop(last));
     }
 
     pub(super) fn last_error(&self) -> Option<(SystemTime, Error)> {
         self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Returns the error of a call after the end of the listener.
+    /// Returns what the task belongs to, for the texts of errors.
+    pub(crate) fn owner(&self) -> Owner {
+        self.end.owner()
+    }
+
+    /// Returns the error of a call during a drain.
+    #[cold]
+    pub(crate) fn draining(&self) -> Error {
+        Error::new(ErrorKind::Closed, format!("the {} is draining", self.owner()))
+    }
+
+    /// Returns the error of a call after the end.
     pub(crate) fn closed(&self) -> Error {
         self.end.closed()
     }
@@ -131,13 +143,53 @@ impl ListenerShared {
         self.counters.queue.clone()
     }
 
-    /// Sets the counters of a hub, which has no queue of its own: notifications received, and put into the queues of subscriptions
-    /// or dropped.
+    /// Sets the counters of a hub: notifications received; notifications for subscriptions, and those of them that a full queue has
+    /// dropped, each counted once for every subscription.
     pub(crate) fn set_passed_on(&self, received: u64, delivered: u64, dropped: u64) {
         self.counters.queue.set_passed_on(received, delivered, dropped);
     }
 
     pub(crate) fn stats(&self) -> Stats {
         self.counters.stats(self.pins.bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt;
+    use std::sync::Weak;
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+
+    /// An error of the user, whose drop looks at the listener, and then panics.
+    #[derive(Debug)]
+    struct LooksInDrop(Weak<ListenerShared>, Arc<AtomicBool>);
+
+    impl fmt::Display for LooksInDrop {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("of the user")
+        }
+    }
+
+    impl std::error::Error for LooksInDrop {}
+
+    impl Drop for LooksInDrop {
+        fn drop(&mut self) {
+            let is_unlocked = self.0.upgrade().is_some_and(|it| it.last_error.try_lock().is_ok());
+            self.1.store(is_unlocked, Ordering::Relaxed);
+            panic!("in the drop of an error");
+        }
+    }
+
+    /// An earlier version dropped it while the last error was locked: the task waited for itself.
+    #[test]
+    fn the_drop_of_an_error_that_is_replaced_can_use_the_listener_and_may_panic() {
+        let shared = Arc::new(ListenerShared::new(Owner::Listener, Pins::new(0)));
+        let was_unlocked = Arc::new(AtomicBool::new(false));
+        let error = LooksInDrop(Arc::downgrade(&shared), was_unlocked.clone());
+        shared.set_last_error(Error::other(error));
+        shared.set_last_error(Error::other("another one"));
+        assert!(was_unlocked.load(Ordering::Relaxed));
     }
 }

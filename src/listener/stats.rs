@@ -29,11 +29,14 @@ macro_rules! statistics {
             queue {
                 /// Notifications received from the server.
                 received = "pgbell_notifications_received_total";
-                /// Notifications delivered to the consumer. The rest of `received` is queued, or dropped.
+                /// Notifications delivered to the consumer. The rest of `received` is queued, or dropped. Of a hub: notifications for
+                /// its subscriptions, each counted once for every subscription that it is for.
                 delivered = "pgbell_notifications_delivered_total";
-                /// Notifications that were dropped because the queue was full.
+                /// Notifications that were dropped because the queue was full. Of a hub: those that the queues of subscriptions have
+                /// dropped, each counted once for every subscription that has lost it. They are in `delivered` too.
                 dropped = "pgbell_notifications_dropped_total";
-                /// Those of the dropped notifications that were reported to the consumer. The rest is reported when it receives.
+                /// Those of the dropped notifications that were reported to the consumer. The rest is reported when it receives. Of a
+                /// hub: as `dropped`.
                 lagged = "pgbell_notifications_lagged_total";
                 /// Gaps without a lost session: the server reported a dropped notification, or a channel that it had refused
                 /// is active since a [handover](crate::ListenerHandle::rotate), or the listener was closed during a handover
@@ -41,7 +44,7 @@ macro_rules! statistics {
                 dropped_by_server = "pgbell_dropped_by_server_total";
             }
             gauge {
-                /// Notifications in the queue.
+                /// Notifications in the queue. Of a hub: 0, because only its subscriptions have queues.
                 queued = "pgbell_queued_notifications";
                 /// Bytes of the notifications in the queue.
                 queued_bytes = "pgbell_queued_bytes";
@@ -61,11 +64,14 @@ macro_rules! declare {
         queue { $($(#[doc = $queue_doc:literal])+ $queue:ident = $queue_metric:literal;)+ }
         gauge { $($(#[doc = $gauge_doc:literal])+ $gauge:ident = $gauge_metric:literal;)+ }
     ) => {
-        /// The statistics of a listener at one moment.
+        /// The statistics of a listener at one moment, or those of the connection of a hub: [`HubStats`](crate::HubStats).
         ///
         /// With the feature `metrics` they are also counters and gauges of the `metrics` crate, by the names below and with the
-        /// label `application`: the `application_name` of the sessions. Listeners with the same name are summed. One more
-        /// gauge, `pgbell_connected`, is the number of listeners that have a session which listens.
+        /// label `application`: the `application_name` of the sessions. Listeners and hubs with the same name are summed. One more
+        /// gauge, `pgbell_connected`, is the number of listeners and hubs that have a session which listens.
+        ///
+        /// The counters `delivered`, `dropped` and `lagged` of a hub are sums over its subscriptions. To compare them with `received`, give
+        /// the hub an `application_name` of its own.
         ///
         /// # Example
         /// ```no_run

@@ -14,7 +14,7 @@ use super::environment::Environment;
 use super::hook::Hooks;
 use super::links::Links;
 use super::shared::ListenerShared;
-use crate::error::{Error, ErrorKind, contain};
+use crate::error::{Error, ErrorKind, Panic, contain};
 use crate::net::ReadWait;
 use crate::proto::supervisor::{
     Action, Close, Command, CommandNumber, LinkEvent, LinkId, State, Supervisor,
@@ -67,11 +67,17 @@ impl<E: Environment> ListenerTask<E> {
         }
     }
 
-    /// Ends the listener with `cause` after a panic. The supervisor is not called again.
+    /// Ends the listener after a panic. The supervisor is not called again.
     #[cold]
-    pub(super) fn fail(&mut self, cause: Error) {
-        self.shared.end(cause);
+    pub(super) fn panicked(&mut self, panic: &Panic) {
+        self.end_by_panic(panic);
         self.done = true;
+    }
+
+    #[cold]
+    fn end_by_panic(&self, panic: &Panic) {
+        let task = format!("the task of the {}", self.shared.owner());
+        self.shared.end(Error::panicked(&task, panic));
     }
 
     /// Performs the actions of the supervisor.
@@ -150,7 +156,9 @@ impl<E: Environment> ListenerTask<E> {
         let result = match self.supervisor.is_ending() {
             true => Ok(()),
             false => {
-                let cause = "the runtime of the listener has ended, or its task was dropped";
+                let owner = self.shared.owner();
+                let cause =
+                    format!("the runtime of the {owner} has ended, or its task was dropped");
                 Err(Error::new(ErrorKind::Closed, cause))
             }
         };
@@ -342,7 +350,7 @@ impl<E: Environment> Drop for ListenerTask<E> {
             }
         });
         if let Err(panic) = ended {
-            self.shared.end(Error::panicked("the task of the listener", &panic));
+            self.end_by_panic(&panic);
         }
         // What waits for room, and what is still in the channel, was not sent.
         let closed = self.shared.closed();

@@ -42,7 +42,8 @@ pub(crate) struct QueueStats {
 }
 
 impl QueueCounters {
-    /// Sets the counters of a queue that keeps nothing.
+    /// Sets the counters of a hub, which has no queue of its own. `delivered` and `dropped` are sums over its subscriptions: they can exceed
+    /// `received`.
     pub(crate) fn set_passed_on(&self, received: u64, delivered: u64, dropped: u64) {
         set(&self.kept, received);
         set(&self.consumer.taken, received);

@@ -1,22 +1,26 @@
-//! [`End`]: the cause of the end of a listener, and the errors of calls after the end.
+//! [`End`]: the cause of the end of a listener or a hub, and the errors of calls after the end.
 
 use std::sync::OnceLock;
 
 use crate::error::{Error, ErrorKind};
+use crate::proto::supervisor::Owner;
 
-/// The cause of the end of a listener. It is set by the task, at most once, and read by everything that belongs to the listener.
+/// The cause of the end of a listener or a hub. It is set by the task, at most once, and read by everything that belongs to its owner.
 #[derive(Debug)]
 pub(crate) struct End {
-    /// `listener` or `hub`.
-    what: &'static str,
+    owner: Owner,
     /// The error that the listener ended with, unless it was closed.
     cause: OnceLock<Error>,
 }
 
 impl End {
-    /// Creates it for a `listener` or a `hub`, the word in the texts of errors.
-    pub(crate) fn new(what: &'static str) -> Self {
-        Self { what, cause: OnceLock::new() }
+    pub(crate) fn new(owner: Owner) -> Self {
+        Self { owner, cause: OnceLock::new() }
+    }
+
+    /// Returns what ends, for the texts of errors.
+    pub(crate) fn owner(&self) -> Owner {
+        self.owner
     }
 
     /// Sets the cause. A later one changes nothing.
@@ -30,12 +34,12 @@ impl End {
 
     /// Returns the error of a call after the end.
     pub(crate) fn closed(&self) -> Error {
-        let what = self.what;
+        let owner = self.owner;
         match self.cause() {
             Some(cause) => {
-                Error::caused(ErrorKind::Closed, format!("the {what} has ended"), cause.clone())
+                Error::caused(ErrorKind::Closed, format!("the {owner} has ended"), cause.clone())
             }
-            None => Error::new(ErrorKind::Closed, format!("the {what} is closed")),
+            None => owner.closed(),
         }
     }
 }

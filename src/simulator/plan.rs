@@ -6,7 +6,7 @@ use super::chaos::ONE_WAY_TIMEOUT;
 use super::clock::{MILLI, Micros, SECOND};
 use super::random::SimulatorRandom;
 use crate::proto::session::READ_DELAY_MAX;
-use crate::proto::supervisor::{Heartbeat, HookPolicy, Overflow, Policy, Reconnect};
+use crate::proto::supervisor::{Heartbeat, HookPolicy, Overflow, Owner, Policy, Reconnect};
 
 /// The limit of the command queue of a listener.
 pub(super) const QUEUE_BYTES: usize = 1024 * 1024;
@@ -222,6 +222,7 @@ impl Plan {
                 timeout: Duration::from_micros(self.hook_timeout),
                 failures_max: self.hook_failures_max,
             }),
+            owner: Owner::Listener,
         }
     }
 }

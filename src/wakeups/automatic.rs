@@ -15,7 +15,7 @@ use crate::listener::shared::ListenerShared;
 use crate::listener::{ListenerBuilder, RunningTask};
 use crate::net;
 use crate::proto::ring::Pins;
-use crate::proto::supervisor::{Attempts, Reconnect};
+use crate::proto::supervisor::{Attempts, Owner, Reconnect};
 
 type ResultSender = oneshot::Sender<Result<(), Error>>;
 
@@ -46,7 +46,7 @@ pub(super) async fn start(
     proof: Option<Arc<Proof>>,
 ) -> Result<RunningTask, Error> {
     let prepared = listener.prepare().await?;
-    let listener = Arc::new(ListenerShared::new("listener", Pins::new(0)));
+    let listener = Arc::new(ListenerShared::new(Owner::Wakeups, Pins::new(0)));
     let sink = WakeupsSink::new(shared, listener.clone(), proof);
     prepared.start(sink, listener).await
 }

@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::error::{Error, ErrorKind};
 use crate::listener::ListenerBuilder;
 use crate::net;
-use crate::proto::supervisor::{Overflow, Reconnect};
+use crate::proto::supervisor::{Overflow, Owner, Reconnect};
 
 /// The settings of wake-ups. Made by [`Wakeups::builder`].
 #[derive(Debug, Clone)]
@@ -34,7 +34,8 @@ pub struct WakeupsBuilder {
 impl WakeupsBuilder {
     pub(super) fn new(config: Result<Config, Error>) -> Self {
         let Reconnect { min, max, .. } = Reconnect::default();
-        let listener = ListenerBuilder::new(config).overflow(Overflow::DropNewest);
+        let listener =
+            ListenerBuilder::new(config).owner(Owner::Wakeups).overflow(Overflow::DropNewest);
         Self {
             // A worker polls meanwhile, so there is no reason to give up.
             listener: listener.retry_refusals(true),
@@ -132,11 +133,10 @@ impl WakeupsBuilder {
             Listen::Automatic => {
                 let proof = Arc::new(Proof::new()?);
                 let hook = proof.clone();
-                let listener =
-                    listener.channels([proof.channel()]).prove_delivery(move |other, _| {
-                        let proof = hook.clone();
-                        async move { proof.run(other).await }
-                    });
+                let listener = listener.channels([proof.channel()]).on_live(move |other, _| {
+                    let proof = hook.clone();
+                    async move { proof.run(other).await }
+                });
                 let (sender, first) = oneshot::channel();
                 let sender = FirstResult::new(sender);
                 // All attempts are one of `connect_by`, which prepares the password provider once.

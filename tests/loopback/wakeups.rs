@@ -260,7 +260,7 @@ async fn r1_an_automatic_one_polls_behind_a_proxy_that_does_not_deliver_and_says
             .unwrap();
         let WakeupsStatus::Polling(reason) = wakeups.status() else { panic!("{wakeups:?}") };
         assert_eq!(reason.kind(), ErrorKind::Pooler, "{reason:#}");
-        let by_proof = reason.to_string().contains("the delivery proof failed: ");
+        let by_proof = reason.to_string().contains("the delivery proof hook failed: ");
         assert_eq!(by_proof, check == DeliveryProof::Skip, "{reason}");
         let worker = wakeups.worker("jobs").unwrap();
         for _ in 0..3 {

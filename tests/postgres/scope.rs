@@ -3,7 +3,7 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use pgbell::{ErrorKind, Event, Listener, Notification, State};
+use pgbell::{ErrorKind, Event, Listener, Listening, Notification, State};
 
 use crate::support::{Server, TEST_TIMEOUT, next, poll_once, run, until};
 
@@ -178,8 +178,7 @@ fn a_scope_that_is_dropped_while_the_command_queue_is_full_leaves_its_channels()
         let handle = listener.handle();
         let scope = listener.scope(["a"]).await.unwrap();
         // It takes the whole queue, and the next call waits.
-        let sql = format!("SELECT pg_sleep(0.3) -- {}", "x".repeat(1024 * 1024));
-        let mut query = pin!(handle.simple_query(sql));
+        let mut query = pin!(handle.simple_query(filling_query()));
         assert!(poll_once(query.as_mut()).await.is_none());
         let mut waits = pin!(handle.listen("waits"));
         assert!(poll_once(waits.as_mut()).await.is_none());
@@ -187,6 +186,96 @@ fn a_scope_that_is_dropped_while_the_command_queue_is_full_leaves_its_channels()
         query.await.unwrap();
         waits.await.unwrap();
         assert_eq!(channels(&listener).await, ["stays", "waits"]);
+        listener.close().await;
+    });
+}
+
+/// A query that takes the whole command queue for a while. Later calls wait for room.
+fn filling_query() -> String {
+    format!("SELECT pg_sleep(0.3) -- {}", "x".repeat(1024 * 1024))
+}
+
+/// D3. Its LISTEN is before the UNLISTEN of the scope.
+#[test]
+fn a_listen_that_is_unanswered_when_a_scope_is_dropped_is_left_with_the_scope() {
+    let server = Server::start();
+    run(async {
+        let mut listener = server.listener(&["stays"]).await;
+        let handle = listener.handle();
+        let scope = listener.scope(["a", "b"]).await.unwrap();
+        let mut query = pin!(handle.simple_query("SELECT pg_sleep(0.3)"));
+        assert!(poll_once(query.as_mut()).await.is_none());
+        let mut listen = pin!(handle.listen("a"));
+        assert!(poll_once(listen.as_mut()).await.is_none());
+        drop(scope);
+        query.await.unwrap();
+        assert_eq!(listen.await.unwrap(), Listening::Active);
+        assert_eq!(channels(&listener).await, ["stays"]);
+        // One that is made after it stays.
+        handle.listen("a").await.unwrap();
+        assert_eq!(channels(&listener).await, ["a", "stays"]);
+        listener.close().await;
+    });
+}
+
+/// D3.
+#[test]
+fn a_listen_that_is_unanswered_when_a_scope_is_entered_is_left_with_the_scope() {
+    let server = Server::start();
+    run(async {
+        let mut listener = server.listener(&["stays"]).await;
+        let handle = listener.handle();
+        let mut query = pin!(handle.simple_query("SELECT pg_sleep(0.3)"));
+        assert!(poll_once(query.as_mut()).await.is_none());
+        let mut listen = pin!(handle.listen("a"));
+        assert!(poll_once(listen.as_mut()).await.is_none());
+        let scope = listener.scope(["a"]).await.unwrap();
+        query.await.unwrap();
+        assert_eq!(listen.await.unwrap(), Listening::Active);
+        drop(scope);
+        assert_eq!(channels(&listener).await, ["stays"]);
+        listener.close().await;
+    });
+}
+
+/// D3. The drop of the scope does not wait for room, and overtakes the call.
+#[test]
+fn a_listen_that_waits_for_room_when_a_scope_is_dropped_keeps_its_channel() {
+    let server = Server::start();
+    run(async {
+        let mut listener = server.listener(&["stays"]).await;
+        let handle = listener.handle();
+        let scope = listener.scope(["a", "b"]).await.unwrap();
+        let mut query = pin!(handle.simple_query(filling_query()));
+        assert!(poll_once(query.as_mut()).await.is_none());
+        let mut listen = pin!(handle.listen("a"));
+        assert!(poll_once(listen.as_mut()).await.is_none());
+        drop(scope);
+        query.await.unwrap();
+        assert_eq!(listen.await.unwrap(), Listening::Active);
+        assert_eq!(channels(&listener).await, ["a", "stays"]);
+        listener.close().await;
+    });
+}
+
+/// D3. The UNLISTEN of `leave` waits for room behind the call.
+#[test]
+fn a_listen_that_waits_for_room_is_not_overtaken_by_leave() {
+    let server = Server::start();
+    run(async {
+        let mut listener = server.listener(&["stays"]).await;
+        let handle = listener.handle();
+        let scope = listener.scope(["a", "b"]).await.unwrap();
+        let mut query = pin!(handle.simple_query(filling_query()));
+        assert!(poll_once(query.as_mut()).await.is_none());
+        let mut listen = pin!(handle.listen("a"));
+        assert!(poll_once(listen.as_mut()).await.is_none());
+        let mut leave = Box::pin(scope.leave());
+        assert!(poll_once(leave.as_mut()).await.is_none());
+        query.await.unwrap();
+        assert_eq!(listen.await.unwrap(), Listening::Active);
+        leave.await.unwrap();
+        assert_eq!(channels(&listener).await, ["stays"]);
         listener.close().await;
     });
 }

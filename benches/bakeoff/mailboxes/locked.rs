@@ -8,22 +8,41 @@ use std::time::SystemTime;
 
 use super::{Block, Inbox, Structure};
 
-/// The number of entries for which an empty mailbox keeps memory.
-const IDLE_ENTRIES: usize = 4;
+/// The number of entries for which an empty mailbox keeps memory, as in the library.
+const IDLE_ENTRIES: usize = 1;
 
 /// The highest number of unread notifications.
 const CAPACITY: u64 = 1 << 20;
 
+/// The position in the stream, and what else belongs to an entry in the library.
 #[derive(Debug)]
 struct Entry {
-    /// The position in the stream, and what else belongs to a run in the library.
     _at: u64,
     _hold: u32,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Run(UnreadRun),
+    #[allow(dead_code, reason = "only for its size")]
+    Lost(u64, u64),
+    #[allow(dead_code, reason = "only for its size")]
+    Gap(Arc<()>),
+}
+
+#[derive(Debug)]
+struct UnreadRun {
+    block: Block,
+    _first: u64,
+    _info: ReceiveInfo,
+    _block_bytes: usize,
+}
+
+#[derive(Debug)]
+struct ReceiveInfo {
     _received_at: SystemTime,
     _epoch: u32,
-    _first: u64,
-    block: Block,
-    _block_bytes: usize,
 }
 
 #[derive(Debug, Default)]
@@ -63,15 +82,16 @@ impl Structure for Locked {
             content.unread_bytes += block.frames.len() as u64;
             let first = content.next;
             content.next += block.count as u64;
-            content.entries.push_back(Entry {
-                _at: first,
-                _hold: 0,
-                _received_at: SystemTime::UNIX_EPOCH,
-                _epoch: 0,
-                _first: first,
+            if content.entries.capacity() == 0 {
+                content.entries.reserve_exact(IDLE_ENTRIES);
+            }
+            let run = UnreadRun {
                 block: block.clone(),
+                _first: first,
+                _info: ReceiveInfo { _received_at: SystemTime::UNIX_EPOCH, _epoch: 0 },
                 _block_bytes: block.frames.len(),
-            });
+            };
+            content.entries.push_back(Entry { _at: first, _hold: 0, kind: Kind::Run(run) });
             woken.extend(content.waker.take());
         }
     }
@@ -80,15 +100,17 @@ impl Structure for Locked {
 impl Inbox for Arc<Mailbox> {
     fn take(&mut self) -> Option<Block> {
         let mut content = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(entry) = content.entries.pop_front() else {
+        let Some(Entry { kind: Kind::Run(UnreadRun { block, .. }), .. }) =
+            content.entries.pop_front()
+        else {
             content.waker = Some(Waker::noop().clone());
             if content.entries.capacity() > IDLE_ENTRIES {
                 content.entries = VecDeque::new();
             }
             return None;
         };
-        content.unread -= entry.block.count as u64;
-        content.unread_bytes -= entry.block.frames.len() as u64;
-        Some(entry.block)
+        content.unread -= block.count as u64;
+        content.unread_bytes -= block.frames.len() as u64;
+        Some(block)
     }
 }

@@ -3,15 +3,19 @@
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pgbell::Subscription;
+use tokio::time::Instant;
 
 /// The highest number of kept subscriptions. The oldest one is dropped when there are more.
 const KEPT_MAX: usize = 1_000;
 
-/// The time for which a subscription is kept.
+/// The time for which a browser can continue a kept subscription.
 const KEPT_TIME: Duration = Duration::from_secs(30);
+
+/// The interval at which subscriptions that were kept too long are dropped.
+pub(super) const EXPIRY_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A subscription with its position. The queue of the subscription keeps what arrives while no browser is connected.
 #[derive(Debug)]
@@ -64,6 +68,11 @@ impl KeptSubscriptions {
         let index = all.iter().position(|(_, kept)| kept.token == token && kept.room == room)?;
         let (_, kept) = all.remove(index)?;
         (kept.id() == last_id).then_some(kept)
+    }
+
+    /// Drops those that were kept too long. Without this a subscription would stay until the next request.
+    pub(super) fn expire(&self) {
+        drop(self.current());
     }
 
     /// Removes those that were kept too long.

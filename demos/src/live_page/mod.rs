@@ -14,7 +14,7 @@ mod websocket;
 
 use std::future::{Future, IntoFuture};
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use axum::Router;
@@ -25,10 +25,10 @@ use axum::routing::get;
 use pgbell::{Error, ErrorKind, Hub, HubHandle, State};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, TryAcquireError, watch};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 pub use self::feed::Feed;
-use self::kept::{Kept, KeptSubscriptions};
+use self::kept::{EXPIRY_INTERVAL, Kept, KeptSubscriptions};
 pub use self::message::{Message, Numbered};
 
 /// The channel of all rooms. The room is the topic.
@@ -71,18 +71,20 @@ pub enum Refusal {
 }
 
 impl LivePage {
-    /// Creates the page, and a task that follows the state of the hub.
+    /// Creates the page, a task that follows the state of the hub, and one that drops the subscriptions of browsers that stay away.
     #[must_use]
     pub fn new(hub: HubHandle) -> Self {
         let (sender, database) = watch::channel("connected");
         tokio::spawn(follow_state(hub.clone(), sender));
-        Self(Arc::new(Shared {
+        let shared = Arc::new(Shared {
             hub,
             kept: KeptSubscriptions::default(),
             clients: Arc::new(Semaphore::new(CLIENTS_MAX as usize)),
             database,
             is_closing: watch::Sender::new(false),
-        }))
+        });
+        tokio::spawn(expire(Arc::downgrade(&shared)));
+        Self(shared)
     }
 
     /// Returns the routes: `/`, `/rooms/ROOM/events` (server-sent events) and `/rooms/ROOM/socket` (WebSocket).
@@ -161,6 +163,15 @@ async fn follow_state(hub: HubHandle, database: watch::Sender<&'static str>) {
             }
             database.send_replace(text);
         }
+    }
+}
+
+/// Drops what was kept too long, until the page is dropped.
+async fn expire(page: Weak<Shared>) {
+    while let Some(shared) = page.upgrade() {
+        shared.kept.expire();
+        drop(shared);
+        sleep(EXPIRY_INTERVAL).await;
     }
 }
 

@@ -128,6 +128,30 @@ async fn many_browsers_that_have_gone_leave_at_most_a_thousand_subscriptions() {
 }
 
 #[tokio::test]
+async fn a_subscription_whose_browser_stays_away_is_dropped_in_time_without_another_request() {
+    let world = World::start().await;
+    drop(world.page.open("ink", None).await.unwrap());
+    assert_eq!(world.hub.stats().subscriptions, 1);
+    tokio::time::pause();
+    // It is still there, for a browser that is back.
+    pass(Duration::from_secs(25)).await;
+    assert_eq!(world.hub.stats().subscriptions, 1);
+    // At most for 30 seconds, and the interval of the task that drops it.
+    pass(Duration::from_secs(11)).await;
+    assert_eq!(world.hub.stats().subscriptions, 0);
+}
+
+/// Lets the time pass in steps of a second. The tasks run after each one.
+async fn pass(time: Duration) {
+    for _ in 0..time.as_secs() {
+        tokio::time::advance(Duration::from_secs(1)).await;
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_end_of_the_hub_ends_a_feed_and_refuses_others() {
     let World { database: _database, hub, page } = World::start().await;
     let mut feed = page.open("ink", None).await.unwrap();

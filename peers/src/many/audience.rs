@@ -80,6 +80,16 @@ impl Audience {
         process_id: Option<i32>,
         took: Duration,
     ) -> Outcome<()> {
+        print_line(&self.receive(job, process_id, took).await?)
+    }
+
+    /// The same without the last report, which it returns.
+    pub(super) async fn receive(
+        &self,
+        job: &ManyJob,
+        process_id: Option<i32>,
+        took: Duration,
+    ) -> Outcome<Received> {
         // The tasks of the subscribers run for the first time.
         tokio::time::sleep(Duration::from_millis(20)).await;
         let usage = Usage::of_process()?;
@@ -100,7 +110,7 @@ impl Audience {
             self.changed.notified().await;
         }
         let used = Usage::of_process()?.since(&usage);
-        print_line(&self.received(job, nanos(used.total())))
+        Ok(self.received(job, nanos(used.total())))
     }
 
     fn received(&self, job: &ManyJob, cpu_ns: u64) -> Received {

@@ -23,14 +23,18 @@ const RUN: u64 = 16;
 pub(super) fn fan_out(burst: u64, size: Size, cores: &Cores) -> Matchup {
     let subscribers = size.amount(1_000, 20);
     let load = Load { shape: Shape::MAIN, subscribers, count: size.amount(1_000 * 64, 2 * 640) };
-    let deliveries = u32::try_from(burst * subscribers as u64).unwrap_or(u32::MAX);
-    let pause = PAUSE_OF_A_DELIVERY * deliveries;
+    let pause = pause_of(burst, subscribers);
     let roles = [Role::Hub, Role::Broadcast];
     let names = ["hub", "tokio broadcast"];
     Matchup::contest(Kind::FanOut { subscribers, burst }, size.rounds, &names, |index| {
         let source = Source::bursts(load.shape, burst, pause, &cores.server)?;
         cpu_ns(roles[index], &load, source, cores)
     })
+}
+
+/// Returns the pause after a burst that every subscriber receives.
+pub(super) fn pause_of(burst: u64, subscribers: usize) -> Duration {
+    PAUSE_OF_A_DELIVERY * u32::try_from(burst * subscribers as u64).unwrap_or(u32::MAX)
 }
 
 /// Measures subscribers that have a topic each.
@@ -75,7 +79,7 @@ pub(super) fn expect(child: &mut Child, deliveries: u64) -> Outcome<()> {
 }
 
 /// Checks that what was sent has arrived: with each subscriber if all receive the same, otherwise with all together.
-fn check(received: &Received, sent: Option<Sent>, deliveries: u64) -> Outcome<()> {
+pub(super) fn check(received: &Received, sent: Option<Sent>, deliveries: u64) -> Outcome<()> {
     if received.deliveries != deliveries || !received.is_even {
         let even = if received.is_even { "" } else { ", not the same by each subscriber" };
         let found = received.deliveries;

@@ -19,6 +19,9 @@ pub(crate) enum Kind {
     Idle { subscribers: usize },
     /// The time of a subscribe on an active channel: to the channel, to a topic.
     Subscribe { subscribers: usize },
+    /// The time of a subscribe to a topic of a channel whose subscriptions receive bursts of this many notifications: median, 99th
+    /// percentile.
+    SubscribeUnderLoad { subscribers: usize, burst: u64 },
     /// Processor time of a delivery to topics: hub, map of mpsc senders, wake-ups alone.
     Topics { subscribers: usize, run: u64 },
     /// Topics on few channels of a PostgreSQL server: processor time of the server process that listens, time of all subscribes.
@@ -101,6 +104,11 @@ impl Matchup {
             }
             Kind::Subscribe { subscribers } => {
                 format!("ns of a subscribe on an active channel, median of {subscribers}")
+            }
+            Kind::SubscribeUnderLoad { subscribers, burst } => {
+                format!(
+                    "ns of a subscribe while {subscribers} subscriptions receive bursts of {burst}"
+                )
             }
             Kind::Topics { subscribers, run } => {
                 format!("CPU ns per delivery, {subscribers} topics, runs of {run}")

@@ -8,6 +8,7 @@
 //! ```
 
 mod audience;
+mod busy;
 mod commits;
 mod delivery;
 mod idle;
@@ -45,6 +46,8 @@ pub(crate) enum Role {
     Idle,
     /// Subscriptions of a hub to an active channel, of which each is timed.
     Subscribe,
+    /// The same, while the hub receives for many subscriptions.
+    SubscribeUnderLoad,
 }
 
 /// The job of a process with many subscribers.
@@ -73,6 +76,7 @@ pub(crate) fn play(role: Role, job: &ManyJob) -> Outcome<()> {
             Role::Notifiers => commits::notify(job).await,
             Role::Idle => idle::idle(job).await,
             Role::Subscribe => idle::subscribe(job).await,
+            Role::SubscribeUnderLoad => busy::subscribe(job).await,
         }
     })
 }
@@ -129,6 +133,7 @@ pub(crate) fn run(scenario: Scenario, size: Size, cores: &Cores) -> Vec<Matchup>
             done(delivery::fan_out(640, size, cores));
             done(idle::memory(size, cores));
             done(idle::subscribes(size, cores));
+            done(busy::subscribes(size, cores));
             done(commits::one_receives(size));
             done(commits::all_receive(size));
         }

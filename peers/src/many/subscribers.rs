@@ -24,6 +24,12 @@ pub(super) fn conninfo(job: &ManyJob) -> String {
 }
 
 pub(super) async fn hub(job: &ManyJob) -> Outcome<()> {
+    let (hub, audience, took) = of_hub(job).await?;
+    audience.measure(job, hub.handle().process_id(), took).await
+}
+
+/// Subscribes with a hub, in a task for each subscriber. Returns the time of all subscribes too.
+pub(super) async fn of_hub(job: &ManyJob) -> Outcome<(Hub, Arc<Audience>, Duration)> {
     let hub = Hub::connect(&*conninfo(job)).await?;
     let shape = job.job.shape;
     let begin = Instant::now();
@@ -44,7 +50,7 @@ pub(super) async fn hub(job: &ManyJob) -> Outcome<()> {
             audience.fail(format!("subscriber {subscriber}: {error}"));
         });
     }
-    audience.measure(job, hub.handle().process_id(), took).await
+    Ok((hub, audience, took))
 }
 
 /// Receives until an error, which it returns.

@@ -1,7 +1,11 @@
-//! What handlers have captured is dropped with the lanes, and may panic then.
+//! Values of the user whose drop panics: what handlers have captured, their futures, and their errors.
 
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use super::{Log, Running};
 use crate::dispatcher::{Dispatcher, Failure};
 use crate::hub::Hub;
 use crate::listener::Listener;
@@ -60,4 +64,92 @@ async fn a_captured_value_that_panics_in_its_drop_does_not_disturb_the_end() {
         let stats = running.stats();
         assert_eq!((stats.panics, stats.failures, stats.handled), (6, 0, 1), "{is_hub}, {drains}");
     }
+}
+
+/// An error whose drop panics.
+#[derive(Debug)]
+struct BadError;
+
+impl fmt::Display for BadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("bad")
+    }
+}
+
+impl std::error::Error for BadError {}
+
+impl Drop for BadError {
+    fn drop(&mut self) {
+        panic!("in the drop of an error");
+    }
+}
+
+/// How the future of a handler ends.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    Done,
+    Error,
+    Panic,
+}
+
+/// A future whose drop panics.
+struct BadFuture(End);
+
+impl Future for BadFuture {
+    type Output = Result<(), BadError>;
+
+    fn poll(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.0 {
+            End::Done => Poll::Ready(Ok(())),
+            End::Error => Poll::Ready(Err(BadError)),
+            End::Panic => panic!("in the future"),
+        }
+    }
+}
+
+impl Drop for BadFuture {
+    fn drop(&mut self) {
+        panic!("in the drop of a future");
+    }
+}
+
+/// The second panic came while the first one unwound, and ended the process.
+#[tokio::test]
+async fn a_future_and_its_error_or_its_panic_that_panic_in_their_drop_do_not_end_the_process() {
+    for (end, message) in [
+        (End::Done, "in the drop of a future"),
+        (End::Error, "in the drop of a future"),
+        (End::Panic, "in the future"),
+    ] {
+        let log = Log::default();
+        let lines = log.clone();
+        let dispatcher = Dispatcher::new()
+            .on("a", move |_: Notification| BadFuture(end))
+            .on_failure(move |failure: Failure| {
+                lines.add(failure.cause().to_string());
+                // What it returns and drops is of the user too.
+                BadFuture(end)
+            });
+        let running = Running::start(dispatcher);
+        running.put("1").await;
+        running.put("2").await;
+        let shared = running.end().await;
+        let message = format!("the handler panicked: {message}");
+        assert_eq!(log.lines(), [message.clone(), message], "{end:?}");
+        let stats = shared.counters.stats(1);
+        assert_eq!((stats.failures, stats.panics, stats.handled), (2, 4, 2), "{end:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_error_of_the_failure_handler_that_panics_in_its_drop_does_not_end_the_lane() {
+    let running = Running::start(
+        Dispatcher::new()
+            .on("a", |_: Notification| async { Err("no") })
+            .on_failure(|_: Failure| async { Err(BadError) }),
+    );
+    running.put("1").await;
+    running.put("2").await;
+    let stats = running.end().await.counters.stats(1);
+    assert_eq!((stats.failures, stats.panics, stats.handled), (2, 2, 2));
 }

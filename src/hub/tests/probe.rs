@@ -97,7 +97,7 @@ impl HubProbe {
             let mailboxes: Vec<&Arc<Mailbox>> = channel.mailboxes().collect();
             let members = mailboxes.len();
             joined.extend(mailboxes.iter().map(|mailbox| Arc::as_ptr(mailbox).addr()));
-            let needs = channel.needed() != Needed::Nothing && !channel.is_changed;
+            let needs = channel.needed() != Needed::Nothing && channel.change.is_none();
             // A group that was refused is sent again in parts, so its channels are not changed.
             let wrong = if channel.subscriptions != members + self.waiting_for(&routes, name) {
                 "has another number of subscriptions"
@@ -105,13 +105,15 @@ impl HubProbe {
                 "has a topic without subscriptions"
             } else if needs && !routes.is_refusing() {
                 "needs a command, and is not changed"
-            } else if channel.is_unused() && !channel.is_changed {
+            } else if channel.is_unused() {
                 "is unused"
             } else if !channel.waiting.is_empty()
-                && !channel.is_changed
+                && channel.change.is_none()
                 && matches!(channel.listen, ListenState::Idle | ListenState::Active)
             {
                 "has a waiting subscription, and nothing is sent"
+            } else if channel.change.is_some() != routes.is_changed(name) {
+                "is in the list of changes and is not, or the other way round"
             } else if let Some(wrong) = mailboxes.iter().find_map(|mailbox| mailbox.wrong()) {
                 wrong
             } else {

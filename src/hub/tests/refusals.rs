@@ -162,3 +162,32 @@ fn a_new_subscription_waits_for_one_part_of_a_refused_group_at_most() {
     hub.sends_listen(&["c", "d"]);
     hub.sends_nothing();
 }
+
+/// An earlier version answered all of them with the error.
+#[test]
+fn a_group_that_takes_longer_than_the_statement_timeout_is_divided() {
+    let mut hub = Driven::new();
+    let _waiting: Vec<_> = ["a", "b"].map(|name| hub.subscribe(&[name])).into();
+    hub.sends_listen(&["a", "b"]);
+    hub.is_refused_with(&["a", "b"], "57014");
+    hub.sends_listen(&["a"]);
+    hub.sends_listen(&["b"]);
+}
+
+/// An earlier version kept the name until the next command, once for every attempt.
+#[test]
+fn a_subscribe_that_is_dropped_while_another_command_is_sent_leaves_nothing_behind() {
+    let mut hub = Driven::new();
+    let first = hub.subscribe(&["a"]);
+    hub.sends_listen(&["a"]);
+    for attempt in 0..100 {
+        let waiting = hub.subscribe(&[&format!("b{}", attempt % 2)]);
+        hub.leave(&waiting);
+    }
+    assert!(!hub.0.has_changes());
+    hub.listened(&["a"]);
+    hub.leave(&first);
+    hub.sends_unlisten(&["a"]);
+    hub.unlistened(&["a"]);
+    hub.is_empty();
+}

@@ -2,11 +2,12 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tokio::sync::{mpsc, oneshot};
 
+use super::super::filter::Filter;
 use super::super::mailbox::{Limits, Mailbox};
 use super::super::routes::Route;
 use super::super::shared::HubShared;
@@ -17,7 +18,7 @@ use crate::listener::ListenerHandle;
 use crate::listener::shared::ListenerShared;
 use crate::notification::TopicOf;
 use crate::proto::ring::Pins;
-use crate::proto::supervisor::{PlacedGap, Scope, Sink, StreamPosition};
+use crate::proto::supervisor::{Owner, PlacedGap, Scope, Sink, StreamPosition};
 use crate::proto::wire::Run;
 
 /// A hub whose sink is driven by hand.
@@ -33,7 +34,7 @@ impl DrivenSink {
     }
 
     fn with(topics: TopicRules) -> Self {
-        let listener = Arc::new(ListenerShared::new("hub", Pins::new(0)));
+        let listener = Arc::new(ListenerShared::new(Owner::Hub, Pins::new(0)));
         let shared = Arc::new(HubShared::new(topics, listener.clone()));
         let sink = HubSink::new(shared.clone());
         let listener = ListenerHandle::new(mpsc::unbounded_channel().0, listener);
@@ -256,4 +257,96 @@ fn what_is_held_back_when_the_hub_ends_counts_as_dropped() {
     assert_eq!((stats.received, stats.queued, stats.dropped), (4, 1, 3));
     assert_eq!(shared.stats(listener.stats()).connection.dropped, 3);
     assert_eq!((take(&mailbox), take(&mailbox)), ("item 1 from 0".to_owned(), "closed".to_owned()));
+}
+
+/// Two channels of one read, `f` and `g`, whose function calls `call` once, at the first notification of `f`.
+fn while_topics_are_found(call: impl Fn(&HubShared) + Send + Sync + 'static) -> DrivenSink {
+    let used = Arc::new(OnceLock::<Arc<HubShared>>::new());
+    let (hub, call) = (used.clone(), Mutex::new(Some(call)));
+    let sink = with_function(move |payload| {
+        let call = call.lock().unwrap().take();
+        if let (Some(call), Some(hub)) = (call, hub.get()) {
+            call(hub);
+        }
+        Some(payload.into())
+    });
+    assert!(used.set(sink.shared.clone()).is_ok());
+    sink
+}
+
+fn receive_f_and_g(hub: &mut DrivenSink) {
+    let ((f, in_f), (g, in_g)) = (frames("f", 2, "t"), frames("g", 3, "t"));
+    let run = Run { count: in_f.count + in_g.count, bytes: in_f.bytes + in_g.bytes };
+    hub.put(&[f, g].concat(), run);
+}
+
+/// Without the check of the position, the runs of `f` would be delivered to `g`.
+#[test]
+fn the_topics_of_a_channel_that_was_left_while_they_were_found_reach_no_other_channel() {
+    let left = Arc::new(OnceLock::<Arc<Mailbox>>::new());
+    let leaves = left.clone();
+    let mut hub = while_topics_are_found(move |hub| {
+        let routes = [Route { channel: "f".into(), topic: Some("t".into()) }];
+        hub.lock().leave(leaves.get().unwrap(), &routes, None);
+    });
+    let of_f = hub.subscribe_topic("f", "t");
+    let of_g = hub.subscribe_topic("g", "t");
+    assert!(left.set(of_f.clone()).is_ok());
+    receive_f_and_g(&mut hub);
+    assert_eq!((take(&of_g), take(&of_g)), ("item 3 from 0".to_owned(), "empty".to_owned()));
+    assert_eq!(take(&of_f), "empty");
+    assert_eq!(hub.shared.counters.unclaimed_count(), 2);
+}
+
+#[test]
+fn a_subscription_that_joins_while_topics_are_found_receives_what_follows() {
+    let joined = Arc::new(OnceLock::<Arc<Mailbox>>::new());
+    let joins = joined.clone();
+    let mut hub = while_topics_are_found(move |hub| {
+        let mailbox = Arc::new(Mailbox::new(Limits::default(), None, false));
+        let routes = [Route { channel: "g".into(), topic: Some("t".into()) }].into();
+        let (reply, _) = oneshot::channel();
+        hub.lock().subscribe(&mailbox, &routes, reply).unwrap();
+        assert!(joins.set(mailbox).is_ok());
+    });
+    let of_f = hub.subscribe_topic("f", "t");
+    let _whole = hub.subscribe(&["g"], Limits::default());
+    receive_f_and_g(&mut hub);
+    receive_f_and_g(&mut hub);
+    let late = joined.get().unwrap();
+    assert_eq!((take(late), take(late)), ("item 3 from 0".to_owned(), "empty".to_owned()));
+    assert_eq!(
+        (take(&of_f), take(&of_f)),
+        ("item 2 from 0".to_owned(), "item 2 from 2".to_owned())
+    );
+}
+
+#[test]
+fn a_read_of_very_many_topics_is_delivered_whole_and_in_order() {
+    let mut hub = with_function(|payload| Some(payload[..1].into()));
+    let (of_a, of_b) = (hub.subscribe_topic("c", "a"), hub.subscribe_topic("c", "b"));
+    let ((a, in_a), (b, in_b)) = (frames("c", 1, "a"), frames("c", 1, "b"));
+    let bytes = [&a[..], &b[..]].concat().repeat(700);
+    hub.put(&bytes, Run { count: 1_400, bytes: 700 * (in_a.bytes + in_b.bytes) });
+    for mailbox in [of_a, of_b] {
+        for number in 0..700 {
+            assert_eq!(take(&mailbox), format!("item 1 from {number}"));
+        }
+        assert_eq!(take(&mailbox), "empty");
+    }
+}
+
+/// An earlier version kept up to twice the bytes that it counted.
+#[test]
+fn a_filtered_copy_takes_no_more_memory_than_its_bytes() {
+    let prefix = Box::from(&b"x"[..]);
+    let filter = Filter { prefix, ..Filter::default() };
+    let ((x, in_x), (y, in_y)) = (frames("a", 1, &"x".repeat(1_600)), frames("a", 1, "y"));
+    let bytes = Bytes::from([&x[..], &y[..]].concat().repeat(5));
+    let run = Run { count: 10, bytes: 5 * (in_x.bytes + in_y.bytes) };
+    let (copy, accepted) = filter.apply(&bytes, run);
+    assert_eq!(accepted, Run { count: 5, bytes: 5 * in_x.bytes });
+    assert_eq!(&copy[..], x.repeat(5));
+    let copy = copy.try_into_mut().unwrap();
+    assert_eq!(copy.capacity(), accepted.bytes);
 }

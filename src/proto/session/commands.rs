@@ -5,6 +5,7 @@ use std::time::Instant;
 use bytes::BytesMut;
 
 use super::after_terminate::AfterTerminate;
+use super::channel_names::check_channel_names;
 use super::command::{CommandId, CommandKind, Pending};
 use super::{Session, SessionPhase};
 use crate::error::{Error, ErrorKind};
@@ -263,12 +264,9 @@ impl Session {
 
 /// Returns `LISTEN "a";LISTEN "b"`: one Query, so one transaction and one round trip. Names are always quoted.
 pub(super) fn statements(verb: &str, channels: &[impl AsRef<str>]) -> Result<String, Error> {
-    if channels.is_empty() {
-        return Err(Error::new(ErrorKind::Misuse, "no channel was named"));
-    }
+    check_channel_names(channels)?;
     let mut sql = String::new();
     for channel in channels.iter().map(AsRef::as_ref) {
-        wire::check_channel(channel)?;
         if !sql.is_empty() {
             sql.push(';');
         }

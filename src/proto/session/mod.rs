@@ -27,6 +27,7 @@
 
 mod after_terminate;
 mod cancel;
+mod channel_names;
 mod command;
 mod commands;
 mod cut_names;
@@ -63,6 +64,9 @@ use crate::proto::wire::{
 };
 
 pub use cancel::CancelKey;
+pub(crate) use channel_names::check_channel_names;
+#[allow(unused_imports, reason = "only a listener uses them")]
+pub(crate) use channel_names::{channel_name, channel_names};
 pub use command::{Answer, CommandId, RESULT_BYTES_MAX};
 pub use evidence::Evidence;
 pub use facts::SessionFacts;

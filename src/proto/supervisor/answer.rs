@@ -2,7 +2,6 @@
 
 use super::action::{Close, CommandNumber, LinkId, Listening, Reply};
 use super::effect::{Effect, Effects, NONE};
-use super::ending::closed;
 use super::heartbeat_query::HeartbeatQuery;
 use super::link::{LinkStage, ListenerLink};
 use super::links::Role;
@@ -38,7 +37,8 @@ impl<S: Sink> Supervisor<S> {
         }
         if !found.is_ready() {
             // The session has failed.
-            let (purpose, result) = transaction::undone(purpose, result, status, found.session());
+            let (purpose, result) =
+                transaction::undone(purpose, result, status, found.session(), found.owner);
             self.resolve_on_loss(purpose, channels, result);
             return NONE;
         }
@@ -170,9 +170,9 @@ impl<S: Sink> Supervisor<S> {
 
     /// Answers the commands of a link whose answers its session has.
     pub(super) fn resolve_answered(&mut self, link: &mut ListenerLink) {
-        let ListenerLink { stage, in_flight, rejection, undone, .. } = link;
+        let ListenerLink { owner, stage, in_flight, rejection, undone, .. } = link;
         for (purpose, channels) in undone.drain(..) {
-            let result = Err(rejection.clone().unwrap_or_else(closed));
+            let result = Err(rejection.clone().unwrap_or_else(|| owner.closed()));
             self.resolve_on_loss(purpose, channels, result);
         }
         let (LinkStage::Open(session) | LinkStage::Closing { session, .. }) = stage else { return };
@@ -181,7 +181,8 @@ impl<S: Sink> Supervisor<S> {
                 && let Some(purpose) = in_flight.remove(&id)
             {
                 let result = rejection.clone().map_or(result, Err);
-                let (purpose, result) = transaction::undone(purpose, result, status, Some(session));
+                let (purpose, result) =
+                    transaction::undone(purpose, result, status, Some(session), *owner);
                 self.resolve_on_loss(purpose, channels, result);
             }
         }
@@ -217,7 +218,7 @@ impl<S: Sink> Supervisor<S> {
         result: Answer,
     ) -> Effects {
         let now = self.common.now;
-        let error = transaction::is_in_transaction(result.err());
+        let error = transaction::is_in_transaction(self.common.owner, result.err());
         let was_rolled_back = matches!(answered.0, CommandPurpose::Rollback { .. });
         // A drain ends with the session, so there is no ROLLBACK.
         let may_stay =

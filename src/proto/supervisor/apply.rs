@@ -1,6 +1,7 @@
 //! The loop that applies the effects of an input, and the effects that concern several parts.
 
 use super::action::{Action, Close, LinkEvent, LinkId, Live, LogEvent, State};
+use super::common::Common;
 use super::effect::{Effect, Effects, NONE};
 use super::hook::{HookDue, HookEnd};
 use super::link::{LinkStage, ListenerLink};
@@ -117,7 +118,8 @@ impl<S: Sink> Supervisor<S> {
         self.handover.attempt_begins();
         let link = self.common.links.new_id();
         self.common.act(Action::Open { link });
-        ListenerLink::opening(self.common.now, link, deadline, self.read_delay)
+        let Common { owner, now, .. } = self.common;
+        ListenerLink::opening(owner, now, link, deadline, self.read_delay)
     }
 
     /// Handles the failure of a link, by its role.
@@ -392,7 +394,7 @@ impl<S: Sink> Supervisor<S> {
 
     /// Starts the hook after its delay, or cancels it at its deadline.
     pub(super) fn check_hook(&mut self) -> Effects {
-        match self.hook.take_due(self.common.now) {
+        match self.hook.take_due(self.common.now, self.common.owner) {
             Some(HookDue::Run) => self.run_hook(),
             Some(HookDue::Failed(error)) => {
                 self.common.act(Action::CancelHook);

@@ -16,9 +16,7 @@ use super::action::{CHANNELS_WARNED, ChannelState, Listening, LogEvent, Reply};
 use super::common::Common;
 use super::link::ListenerLink;
 use super::purpose::Change;
-use crate::error::{Error, ErrorKind};
 use crate::proto::session::{Rows, Session};
-use crate::proto::wire;
 
 #[derive(Debug)]
 pub(super) struct Channels {
@@ -111,15 +109,4 @@ fn forget_refusals(common: &mut Common, channels: &[String]) {
     if let Some(link) = &mut common.links.current {
         channels.iter().for_each(|channel| drop(link.refused.remove(channel)));
     }
-}
-
-/// Checks names as a session does before it sends them.
-pub(super) fn check(channels: &[String]) -> Result<(), Error> {
-    if channels.is_empty() {
-        return Err(Error::new(ErrorKind::Misuse, "no channel was named"));
-    }
-    for channel in channels {
-        wire::check_channel(channel)?;
-    }
-    Ok(())
 }

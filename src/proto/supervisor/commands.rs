@@ -12,13 +12,11 @@
 use std::collections::VecDeque;
 
 use super::action::{Command, CommandNumber, Listening, Reply};
-use super::channels;
-use super::ending::closed;
 use super::link::ListenerLink;
 use super::purpose::{Change, CommandPurpose};
 use super::{Sink, Supervisor};
 use crate::error::{Error, ErrorKind};
-use crate::proto::session::Session;
+use crate::proto::session::{Session, check_channel_names};
 
 /// Commands that are not sent yet. A query runs alone, because it may open a transaction, and LISTEN takes effect only when
 /// a transaction is committed.
@@ -116,7 +114,7 @@ impl<S: Sink> Supervisor<S> {
                 Ok(id)
             }
             Command::UnlistenAll | Command::Drain { .. } => session.unlisten_all(now),
-            Command::Rotate | Command::Close => Err(closed()),
+            Command::Rotate | Command::Close => Err(self.common.owner.closed()),
         })?;
         match private {
             None => Ok(()),
@@ -129,7 +127,7 @@ impl<S: Sink> Supervisor<S> {
     /// Handles a command while there is no session: changes of the wanted channels are made, queries fail.
     fn start_without_session(&mut self, id: CommandNumber, command: Command) -> Result<(), Error> {
         if self.ending.is_ending() {
-            return Err(closed());
+            return Err(self.common.owner.closed());
         }
         let (change, names) = match command {
             Command::Listen(names) => (Change::Listen, names),
@@ -143,13 +141,14 @@ impl<S: Sink> Supervisor<S> {
             }
             Command::Rotate => return self.rotate(id),
             Command::SimpleQuery(_) | Command::QueueUsage | Command::Close => {
-                return Err(Error::new(ErrorKind::Connect, "no session is up").with_hint(
-                    "the listener reconnects by itself: try again when its state is Connected",
-                ));
+                return Err(Error::new(ErrorKind::Connect, "no session is up").with_hint(format!(
+                    "the {} reconnects by itself: try again when its state is Connected",
+                    self.common.owner
+                )));
             }
         };
         if change != Change::UnlistenAll {
-            channels::check(&names)?;
+            check_channel_names(&names)?;
         }
         let (rows, pending) = (Vec::new(), Listening::Pending);
         let reply = self.channels.apply(&mut self.common, change, names, rows, pending);

@@ -7,10 +7,13 @@ use super::action::{Action, Close, CommandNumber, LinkId, LogEvent, Reply};
 use super::counters::SupervisorCounters;
 use super::links::Links;
 use super::nonces::Nonces;
+use super::owner::Owner;
 use crate::error::Error;
 
 #[derive(Debug)]
 pub(super) struct Common {
+    /// For the texts of errors.
+    pub(super) owner: Owner,
     /// The time of the input. The driver sets it, because a supervisor reads no clock.
     pub(super) now: Instant,
     /// The time of day at one instant, from which later times are computed.
@@ -23,8 +26,9 @@ pub(super) struct Common {
 }
 
 impl Common {
-    pub(super) fn new(now: Instant, time: SystemTime, nonces: Nonces) -> Self {
+    pub(super) fn new(owner: Owner, now: Instant, time: SystemTime, nonces: Nonces) -> Self {
         Self {
+            owner,
             now,
             wall_clock: (now, time),
             links: Links::default(),

@@ -1,7 +1,7 @@
 //! Ends a listener: closes its session, releases its gaps and answers its commands.
 
 use super::action::{Action, Close, Command, State};
-use super::ending::{closed, drained_too_late, unsent};
+use super::ending::{drained_too_late, unsent};
 use super::link::LinkStage;
 use super::sink::Scope;
 use super::{Sink, Supervisor};
@@ -55,7 +55,7 @@ impl<S: Sink> Supervisor<S> {
             return;
         }
         let result = self.ending.result(result);
-        let unsent = unsent(result.as_ref().err());
+        let unsent = unsent(self.common.owner, result.as_ref().err());
         if let Err(cause) = &result
             && let Some((id, result)) = self.ending.fail_drain(cause)
         {
@@ -66,7 +66,7 @@ impl<S: Sink> Supervisor<S> {
             if let Some(cause) = link.missing_at_the_end() {
                 self.begin_outage(cause, 0, Scope::All);
             }
-            self.abandon(link, closed());
+            self.abandon(link, self.common.owner.closed());
         }
         self.end(&unsent);
         self.enter(State::Closed);
@@ -84,7 +84,7 @@ impl<S: Sink> Supervisor<S> {
     fn end(&mut self, unsent: &Error) {
         let links = &mut self.common.links;
         for link in [links.next.take(), links.old.take()].into_iter().flatten() {
-            self.abandon(link, closed());
+            self.abandon(link, self.common.owner.closed());
         }
         self.flow.resume(self.common.now);
         self.handover.stop();

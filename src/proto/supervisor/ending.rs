@@ -12,10 +12,12 @@
 use std::time::Instant;
 
 use super::action::{CommandNumber, LinkId, Reply};
+use super::owner::Owner;
 use crate::error::{Error, ErrorKind};
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Ending {
+    owner: Owner,
     draining: Option<Draining>,
     is_ending: bool,
     /// The cause of the end, if the user did not ask for it. It is reported when the session is closed.
@@ -37,6 +39,10 @@ struct Draining {
 pub(super) type DrainAnswer = (CommandNumber, Result<Reply, Error>);
 
 impl Ending {
+    pub(super) fn new(owner: Owner) -> Self {
+        Self { owner, draining: None, is_ending: false, cause: None }
+    }
+
     /// Returns true if the listener is ending.
     pub(super) fn is_ending(&self) -> bool {
         self.is_ending
@@ -121,17 +127,17 @@ impl Ending {
 
     /// Returns the answer to a command that was not sent.
     pub(super) fn unsent(&self) -> Error {
-        unsent(self.cause.as_ref())
+        unsent(self.owner, self.cause.as_ref())
     }
 }
 
 /// Returns the answer to a command that was not sent before the listener ended with this cause.
-pub(super) fn unsent(cause: Option<&Error>) -> Error {
+pub(super) fn unsent(owner: Owner, cause: Option<&Error>) -> Error {
     match cause {
-        None => closed(),
+        None => owner.closed(),
         Some(cause) => Error::caused(
             ErrorKind::Closed,
-            "the listener has ended before this was sent",
+            format!("the {owner} has ended before this was sent"),
             cause.clone(),
         ),
     }
@@ -150,10 +156,4 @@ fn unconfirmed(refusal: Error) -> Error {
     let message = "what arrived was delivered, but the server refused every heartbeat query, so it is unknown \
          whether the session listened to its channels until the drain";
     refusal.within(message)
-}
-
-/// Returns the error after the end of a listener that the user has closed.
-#[cold]
-pub(super) fn closed() -> Error {
-    Error::new(ErrorKind::Closed, "the listener is closed")
 }

@@ -13,6 +13,7 @@
 use std::time::{Duration, Instant};
 
 use super::backoff::Backoff;
+use super::owner::Owner;
 use super::policy::{HookPolicy, Reconnect};
 use crate::error::{Error, ErrorKind};
 
@@ -149,16 +150,17 @@ impl Hook {
     }
 
     /// Returns what must be done now. The hook is idle afterwards.
-    pub(super) fn take_due(&mut self, now: Instant) -> Option<HookDue> {
+    pub(super) fn take_due(&mut self, now: Instant, owner: Owner) -> Option<HookDue> {
         self.timeout().filter(|at| *at <= now)?;
         match std::mem::take(&mut self.step) {
             HookStep::Later(_) => Some(HookDue::Run),
             HookStep::Running { has_begun, .. } => {
                 let timeout = self.policy.map_or(Duration::ZERO, |policy| policy.timeout);
+                let hook = owner.hook();
                 let message = match has_begun {
-                    true => format!("the on_live hook was not done within {timeout:?}"),
+                    true => format!("the {hook} hook was not done within {timeout:?}"),
                     false => format!(
-                        "the on_live hook did not begin within {timeout:?}: its last run was cancelled and has not ended"
+                        "the {hook} hook did not begin within {timeout:?}: its last run was cancelled and has not ended"
                     ),
                 };
                 Some(HookDue::Failed(Error::new(ErrorKind::Timeout, message)))

@@ -6,7 +6,6 @@ use bytes::BytesMut;
 
 use super::action::{Action, Command, CommandNumber, LinkEvent, LinkId};
 use super::effect::{Effect, Effects, NONE};
-use super::ending::closed;
 use super::fence::Passage;
 use super::heartbeat_query::HeartbeatQuery;
 use super::link::{LinkStage, ListenerLink};
@@ -53,7 +52,7 @@ impl<S: Sink> Supervisor<S> {
             // Its session is replaced: only its end matters.
             return match event {
                 LinkEvent::Opened(_) => {}
-                _ => self.run(vec![Effect::Fail(link, closed())]),
+                _ => self.run(vec![Effect::Fail(link, self.common.owner.closed())]),
             };
         }
         let is_end = !matches!(event, LinkEvent::Opened(_));
@@ -83,11 +82,13 @@ impl<S: Sink> Supervisor<S> {
             LinkEvent::Eof => {
                 let error = match &mut found.stage {
                     LinkStage::Open(session) => session.handle_eof(found.has_part),
-                    LinkStage::Opening { .. } | LinkStage::Closing { .. } => closed(),
+                    LinkStage::Opening { .. } | LinkStage::Closing { .. } => {
+                        self.common.owner.closed()
+                    }
                 };
                 Effect::Fail(link, error)
             }
-            LinkEvent::Closed => Effect::Fail(link, closed()),
+            LinkEvent::Closed => Effect::Fail(link, self.common.owner.closed()),
         };
         self.run(vec![effect]);
     }
@@ -319,7 +320,7 @@ impl<S: Sink> Supervisor<S> {
                 let message = format!("no connection within {:?}", self.attempts.limit());
                 Error::new(ErrorKind::Timeout, message)
             }
-            LinkStage::Closing { deadline, .. } if *deadline <= now => closed(),
+            LinkStage::Closing { deadline, .. } if *deadline <= now => self.common.owner.closed(),
             // If a command is unanswered, the timeout of the heartbeat applies.
             LinkStage::Open(session) if !unanswered => match session.handle_timeout(now) {
                 Ok(()) => return NONE,

@@ -7,8 +7,8 @@ use bytes::BytesMut;
 
 use super::action::{LinkEvent, LinkId};
 use super::closing_delivery::ClosingDelivery;
-use super::ending::closed;
 use super::heartbeat_query::HeartbeatQuery;
+use super::owner::Owner;
 use super::purpose::CommandPurpose;
 use super::self_notification::SelfNotification;
 use crate::error::{Error, ErrorKind};
@@ -18,6 +18,8 @@ use crate::proto::wire::Run;
 #[derive(Debug)]
 pub(super) struct ListenerLink {
     pub(super) id: LinkId,
+    /// For the texts of errors.
+    pub(super) owner: Owner,
     /// The number of its session, from 1. It is 0 before there is a session.
     pub(super) epoch: u32,
     pub(super) stage: LinkStage,
@@ -77,6 +79,7 @@ pub(super) enum LinkStage {
 
 impl ListenerLink {
     pub(super) fn opening(
+        owner: Owner,
         now: Instant,
         id: LinkId,
         deadline: Instant,
@@ -84,6 +87,7 @@ impl ListenerLink {
     ) -> Self {
         Self {
             id,
+            owner,
             epoch: 0,
             stage: LinkStage::Opening { deadline },
             was_ready: false,
@@ -152,7 +156,7 @@ impl ListenerLink {
         purpose: CommandPurpose,
         send: impl FnOnce(&mut Session) -> Result<session::CommandId, Error>,
     ) -> Result<(), Error> {
-        let Some(session) = self.ready() else { return Err(closed()) };
+        let Some(session) = self.ready() else { return Err(self.owner.closed()) };
         let id = send(session)?;
         if self.in_flight.is_empty() {
             self.waiting_since = now;
@@ -272,8 +276,13 @@ impl ListenerLink {
         if let Some(malformed) = session.malformed_after_terminate() {
             return Some(malformed.clone());
         }
-        let message = "the listener was closed during a handover, and the old session ended before it had brought what \
-             was read of the new one";
-        delivery.is_missing().then(|| Error::new(ErrorKind::Closed, message))
+        let message = || {
+            format!(
+                "the {} was closed during a handover, and the old session ended before it had brought what was read of \
+                 the new one",
+                self.owner
+            )
+        };
+        delivery.is_missing().then(|| Error::new(ErrorKind::Closed, message()))
     }
 }

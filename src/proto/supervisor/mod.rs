@@ -60,6 +60,7 @@ mod link;
 mod links;
 mod nonces;
 mod outages;
+mod owner;
 mod policy;
 mod purpose;
 mod reading;
@@ -105,6 +106,8 @@ pub(crate) use counters::supervisor_counters;
 pub use flow::Overflow;
 #[allow(unused_imports, reason = "only the delivery proof uses it")]
 pub(crate) use heartbeat_query::{HEARTBEAT_SQL, names_only};
+#[allow(unused_imports, reason = "only a listener uses it")]
+pub(crate) use owner::Owner;
 pub use policy::{Heartbeat, HookPolicy, Policy, Reconnect};
 pub use sink::{PlacedGap, Scope, Sink, StreamPosition};
 
@@ -152,7 +155,7 @@ impl<S: Sink> Supervisor<S> {
         let handover_backoff = Backoff::new(&delays, random.number());
         let hook_backoff = Backoff::new(&delays, random.number());
         let hook = Hook::new(policy.hook, hook_backoff, random.number());
-        let common = Common::new(now, time, nonces);
+        let common = Common::new(policy.owner, now, time, nonces);
         let mut supervisor = Self {
             sink,
             state: State::Connecting,
@@ -168,7 +171,7 @@ impl<S: Sink> Supervisor<S> {
             outages: Outages::default(),
             hook,
             flow: Flow::new(policy.overflow),
-            ending: Ending::default(),
+            ending: Ending::new(policy.owner),
             released: Vec::new(),
         };
         let deadline = supervisor.attempts.begin(now);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::flow::Overflow;
+use super::owner::Owner;
 use crate::config::CONNECT_TIMEOUT_DEFAULT;
 use crate::proto::session::READ_DELAY_MAX;
 
@@ -53,6 +54,8 @@ pub struct Policy {
     /// The limits of the hook, which [`Action::RunHook`](super::Action::RunHook) runs before anything is delivered.
     /// `None`: there is no hook.
     pub hook: Option<HookPolicy>,
+    /// For the texts of errors.
+    pub(crate) owner: Owner,
 }
 
 impl Default for Policy {
@@ -67,6 +70,7 @@ impl Default for Policy {
             max_lifetime: None,
             read_delay: READ_DELAY_MAX,
             hook: None,
+            owner: Owner::default(),
         }
     }
 }

@@ -12,6 +12,7 @@ mod handover_broken;
 mod handover_random;
 mod heartbeat;
 mod hook;
+mod owner;
 mod properties;
 mod queue;
 mod reading;
@@ -51,6 +52,7 @@ fn policy() -> Policy {
         max_lifetime: None,
         read_delay: READ_DELAY_MAX,
         hook: None,
+        owner: Owner::default(),
     }
 }
 

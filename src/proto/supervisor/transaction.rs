@@ -4,7 +4,7 @@
 //! leaves a transaction open, it is rolled back. If another command is answered inside a transaction, a pooler or a
 //! proxy has begun it. Then it is rolled back too, to get the notifications until then, and the session is replaced.
 
-use super::ending::closed;
+use super::owner::Owner;
 use super::purpose::{Change, CommandPurpose};
 use crate::error::{Error, ErrorKind};
 use crate::proto::session::{Answer, Session};
@@ -17,6 +17,7 @@ pub(super) fn undone(
     result: Answer,
     status: TransactionStatus,
     session: Option<&Session>,
+    owner: Owner,
 ) -> (CommandPurpose, Answer) {
     match (purpose, result) {
         // An error in answer to ROLLBACK may be a stray error. The transaction has ended in any case.
@@ -27,9 +28,9 @@ pub(super) fn undone(
         (CommandPurpose::User { id, change: Change::Query }, result) => {
             let error = session.and_then(Session::failure).cloned();
             let refusal = result.err();
-            (CommandPurpose::Rollback { id, refusal }, Err(error.unwrap_or_else(closed)))
+            (CommandPurpose::Rollback { id, refusal }, Err(error.unwrap_or_else(|| owner.closed())))
         }
-        (purpose, Ok(_)) => (purpose, Err(is_in_transaction(None))),
+        (purpose, Ok(_)) => (purpose, Err(is_in_transaction(owner, None))),
         (purpose, result) => (purpose, result),
     }
 }
@@ -59,8 +60,10 @@ pub(super) fn left_open(refusal: Option<Error>) -> Error {
 }
 
 /// Returns the error for an answer inside a transaction that is not ours.
-pub(super) fn is_in_transaction(refusal: Option<Error>) -> Error {
-    let message = "the session is inside a transaction that the listener has not begun: no notification is sent there";
+pub(super) fn is_in_transaction(owner: Owner, refusal: Option<Error>) -> Error {
+    let message = format!(
+        "the session is inside a transaction that the {owner} has not begun: no notification is sent there"
+    );
     match refusal {
         Some(refusal) => Error::caused(ErrorKind::Pooler, message, refusal),
         None => Error::new(ErrorKind::Pooler, message),

@@ -57,9 +57,10 @@ pub use framer::{FirstPacket, Frame, Framer, LongMessage};
 pub use frontend::{FrontendMessage, PasswordMessage, SaslInitialResponse, SaslResponse, Target};
 pub use list::{ColumnDescription, Columns, Formats, List, Names, Oids, StartupParameters, Values};
 #[allow(unused_imports, reason = "only a hub uses it")]
-pub(crate) use notification::TEXT_AT;
 pub use notification::{Notifications, RawNotification, Run, Stop, first, frames, scan};
 pub(crate) use notification::{SHORT_BYTES, ShortFrame};
+#[allow(unused_imports, reason = "only a hub uses them")]
+pub(crate) use notification::{TEXT_AT, frame_bytes};
 pub use parts::{BackendKeyData, CopyResponse, TransactionStatus};
 pub use quote::{ChannelError, PayloadError, check_channel, check_payload, quote_identifier};
 pub use startup::StartupPacket;

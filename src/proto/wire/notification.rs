@@ -225,6 +225,12 @@ pub fn first(validated: &[u8]) -> Option<(RawNotification<'_>, usize)> {
     Some((notification, validated.len() - frame.next.len()))
 }
 
+/// Returns the length in bytes of the frame that a notification was read from.
+#[allow(dead_code, reason = "only a hub uses it")]
+pub(crate) fn frame_bytes(notification: &RawNotification<'_>) -> usize {
+    TEXT_AT + notification.channel.len() + notification.payload.len() + 2
+}
+
 /// The highest number of bytes of channel and payload together in a [`ShortFrame`].
 pub(crate) const SHORT_BYTES: usize = 79;
 

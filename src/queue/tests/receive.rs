@@ -6,6 +6,7 @@ use super::pins::{check, check_owned};
 use super::*;
 use crate::error::{Error, ErrorKind};
 use crate::notification::Event;
+use crate::proto::supervisor::Owner;
 use crate::queue::{CurrentRun, End, Receiver, RingSource};
 
 #[derive(Debug, Clone)]
@@ -46,7 +47,8 @@ impl Receiving {
         let mut queue = Queue::new(capacity, 300 * 1024, overflow);
         let (_, none) = ring::channel(1);
         let consumer = std::mem::replace(&mut queue.consumer, none);
-        let (counters, end) = (queue.counters.consumer.clone(), Arc::new(End::new("listener")));
+        let (counters, end) =
+            (queue.counters.consumer.clone(), Arc::new(End::new(Owner::Listener)));
         let receiver = Receiver::new(
             RingSource::new(consumer, counters),
             CurrentRun::in_buffers(Pins::new(0)),

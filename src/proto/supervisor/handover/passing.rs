@@ -6,7 +6,6 @@ use super::super::action::{Action, Close};
 use super::super::closing_delivery::ClosingDelivery;
 use super::super::common::Common;
 use super::super::effect::{Effect, Effects, NONE};
-use super::super::ending::closed;
 use super::super::fence::{Fence, Passage};
 use super::super::link::ListenerLink;
 use super::super::links::Links;
@@ -138,7 +137,7 @@ impl Handover {
             common.close(old.id, Close::Graceful);
             if let Some(older) = common.links.old.replace(old) {
                 // At most one old session is being closed.
-                effects.push(Effect::Abandon(Box::new(older), closed()));
+                effects.push(Effect::Abandon(Box::new(older), common.owner.closed()));
             }
         }
         common.links.current = common.links.next.take();
