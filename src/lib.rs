@@ -79,7 +79,7 @@
 //! # Log and metrics
 //!
 //! With the feature `tracing`, the log events of a listener are in a span `pgbell_listener` with the fields `id` and
-//! `application`, those of a hub in a span `pgbell_hub` with the same fields. They report sessions that are established, lost
+//! `application`, those of a hub in a span `pgbell_hub` with the same fields, those of wake-ups in `pgbell_wakeups`. They report sessions that are established, lost
 //! and handed over, attempts that fail, hooks that fail, and the end of the listener or the hub.
 //!
 //! With the feature `metrics`, the [`Stats`] of a listener, and those of the connection of a hub, are counters and gauges. The
