@@ -142,7 +142,7 @@ pub use notification::{
 #[cfg(feature = "tokio")]
 pub use notification::{TopicFunction, TopicOf};
 #[cfg(feature = "tokio")]
-pub use notifier::{Notifier, NotifierBuilder};
+pub use notifier::{Notifier, NotifierBuilder, NotifierStats};
 pub use proto::auth::AuthMethod;
 pub use proto::session::{Column, Row, Rows};
 pub use proto::supervisor::{ChannelState, Listening, Live, Overflow, State};

@@ -25,6 +25,7 @@ mod reused_buffer;
 mod ring_outlet;
 mod sink;
 mod source;
+mod state_watch;
 #[cfg(test)]
 mod tests;
 
@@ -39,3 +40,6 @@ pub(crate) use self::receiver::Receiver;
 pub(crate) use self::reused_buffer::ReusedBuffer;
 pub(crate) use self::sink::RingSink;
 pub(crate) use self::source::{RingSource, Source};
+#[cfg(all(test, feature = "testing"))]
+pub(crate) use self::state_watch::CountedState;
+pub(crate) use self::state_watch::StateWatch;
