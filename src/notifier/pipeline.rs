@@ -64,6 +64,12 @@ struct InFlight {
     is_group: bool,
 }
 
+impl InFlight {
+    fn oldest_unanswered(&self) -> Option<&Call> {
+        self.calls.iter().find(|call| call.reply.is_some())
+    }
+}
+
 impl NotifierPipeline {
     /// Creates a pipeline for a session of which the socket has accepted `written` bytes.
     pub(super) fn new(answer_timeout: Duration, limits: GroupLimits, written: u64) -> Self {
@@ -85,7 +91,7 @@ impl NotifierPipeline {
     /// Accepts a call.
     pub(super) fn accept(&mut self, request: Request) {
         self.stats.calls += 1;
-        self.waiting.push(request.into());
+        self.waiting.push(Call::new(self.stats.calls, request));
     }
 
     /// Sets the deadline of all accepted calls to one answer timeout from `now`.
@@ -102,6 +108,7 @@ impl NotifierPipeline {
     pub(super) fn begin(&mut self, written: u64) {
         self.written = written;
         self.outage = None;
+        self.waiting.begin();
     }
 
     /// Gives commands to the session, up to [`PIPELINE_MAX`] unanswered ones.
@@ -175,15 +182,15 @@ impl NotifierPipeline {
             call.part = self.last_part + if index < middle { 1 } else { 2 };
         }
         self.last_part += 2;
-        self.waiting.put_back(calls.into_iter());
+        self.waiting.put_back(calls);
     }
 
     /// Returns when [`handle_timeout`](Self::handle_timeout) must be called. `None`: never.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let unsent = self.waiting.front().and_then(|call| self.send_deadline(call));
-        let mut in_flight = self.in_flight.iter().flat_map(|command| &command.calls);
-        let unanswered = in_flight.find(|call| call.reply.is_some());
-        let unanswered = unanswered.and_then(|call| self.call_deadline(call));
+        // Halves of a refused group are behind later calls: each transaction is looked at.
+        let oldest = self.in_flight.iter().filter_map(InFlight::oldest_unanswered);
+        let unanswered = oldest.filter_map(|call| self.call_deadline(call)).min();
         [unsent, unanswered, self.silence_deadline(), self.close_deadline()]
             .into_iter()
             .flatten()
@@ -212,12 +219,13 @@ impl NotifierPipeline {
         }
         let mut late = Vec::new();
         let (limit, factor) = (self.answer_timeout, CALL_TIMEOUTS);
-        let calls = self.in_flight.iter_mut().flat_map(|command| &mut command.calls);
-        for call in calls.filter(|call| call.reply.is_some()) {
-            if !is_over(after(call.called_at, limit, factor), now) {
-                break;
+        for command in &mut self.in_flight {
+            for call in command.calls.iter_mut().filter(|call| call.reply.is_some()) {
+                if !is_over(after(call.called_at, limit, factor), now) {
+                    break;
+                }
+                late.extend(call.reply.take());
             }
-            late.extend(call.reply.take());
         }
         for reply in late {
             let unanswered = outcome::unanswered(limit.saturating_mul(factor));
@@ -240,7 +248,7 @@ impl NotifierPipeline {
                 unsent.extend(command.calls.into_iter().filter(|call| call.reply.is_some()));
             }
         }
-        self.waiting.put_back(unsent.into_iter());
+        self.waiting.put_back(unsent);
         (self.groups, self.silent_since) = (0, None);
         self.outage = Some(cause.clone());
     }

@@ -2,6 +2,7 @@
 
 mod groups;
 mod reconnect;
+pub(super) mod server;
 
 use std::time::{Duration, Instant};
 

@@ -24,7 +24,7 @@ impl Default for GroupLimits {
 /// The capacity that an empty queue keeps, in calls.
 const KEPT_CALLS: usize = 256;
 
-/// The calls that were not sent, in their order. The first ones are the current flush: they are sent as soon as the pipeline has
+/// The calls that were not sent, by their numbers. The first ones are the current flush: they are sent as soon as the pipeline has
 /// room, and the others when the current groups are answered.
 #[derive(Debug)]
 pub(super) struct WaitingCalls {
@@ -56,12 +56,18 @@ impl WaitingCalls {
         }
     }
 
-    /// Inserts calls before all others, in their order. They belong to the current flush.
-    pub(super) fn put_back(&mut self, calls: impl DoubleEndedIterator<Item = Call>) {
-        for call in calls.rev() {
-            self.calls.push_front(call);
-            self.flush += 1;
+    /// Inserts calls at the places that their numbers give them. They belong to the current flush.
+    pub(super) fn put_back(&mut self, calls: impl IntoIterator<Item = Call>) {
+        for call in calls {
+            let at = self.calls.partition_point(|waiting| waiting.number < call.number);
+            self.calls.insert(at, call);
+            self.flush = (self.flush + 1).max(at + 1);
         }
+    }
+
+    /// Begins with a new session: all calls belong to its first flush.
+    pub(super) fn begin(&mut self) {
+        self.flush = self.calls.len();
     }
 
     pub(super) fn pop_front(&mut self) -> Option<Call> {

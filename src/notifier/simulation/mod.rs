@@ -6,7 +6,6 @@
 //! ```
 
 mod calls;
-mod server;
 mod tests;
 
 use std::time::{Duration, Instant};
@@ -15,11 +14,10 @@ use bytes::{Buf, BytesMut};
 use tokio::sync::oneshot;
 
 use self::calls::{Calls, ModelCall};
-use self::server::{Mood, Pair, ServerSession};
-use self::tests::INVALID;
 use super::group::Group;
 use super::machine::{NotifierAction, NotifierMachine, NotifierPolicy};
 use super::request::{Message, Reply, Request};
+use super::tests::server::{INVALID, Mood, Pair, ServerSession};
 use super::tests::session;
 use super::waiting::GroupLimits;
 use crate::error::{Error, ErrorKind};
@@ -141,6 +139,7 @@ impl NotifierSimulation {
             // The task is dropped, with everything that was not executed.
             self.note(|| "the task is dropped".to_owned());
             self.machine.end(Error::new(ErrorKind::Closed, "dropped"));
+            self.settle()?;
         }
         for _ in 0..10_000 {
             if self.calls.unanswered() == 0 {

@@ -6,9 +6,6 @@ use super::NotifierSimulation;
 use crate::notifier::stats::NotifierStats;
 use crate::simulator::number;
 
-/// The beginning of payloads that the server refuses.
-pub(super) const INVALID: &str = "invalid";
-
 /// The default number of seeds.
 const SEEDS: u64 = 2_000;
 

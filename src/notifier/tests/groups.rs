@@ -1,5 +1,6 @@
 //! Which calls are sent together, and what follows from the answer to a group.
 
+use super::server::{Pair, ServerSession};
 use super::*;
 
 const REFUSED: &[u8] = b"E\0\0\0\x17SERROR\0C22P05\0Mno\0\0Z\0\0\0\x05I";
@@ -9,17 +10,12 @@ const CANCELLED: &[u8] = b"E\0\0\0\x17SERROR\0C57014\0Mno\0\0Z\0\0\0\x05I";
 impl NotifierScene {
     /// Writes everything. Returns the payloads of each transaction that was sent.
     pub(super) fn sent(&mut self) -> Vec<String> {
-        let out = String::from_utf8_lossy(self.session.transmit()).into_owned();
+        let transactions = ServerSession::new(1).take(self.session.transmit());
         self.write_all();
-        // Each ends with a Sync; the last parameter of Bind is before the result formats and Describe.
-        let transactions = out.split_terminator("S\0\0\0\x04");
+        let payloads = |pairs: Vec<Pair>| pairs.into_iter().map(|(_, payload)| payload);
         transactions
-            .map(|one| {
-                let bind = one.split("\0\0\0\0D\0\0\0").next().unwrap();
-                let value = bind.rsplit('\0').next().unwrap();
-                // The last byte of the length is before the value.
-                value.chars().skip(1).collect()
-            })
+            .into_iter()
+            .map(|pairs| payloads(pairs).collect::<Vec<_>>().join(" "))
             .collect()
     }
 
@@ -43,7 +39,7 @@ fn calls_that_are_made_while_one_is_unanswered_are_sent_as_one_transaction() {
     let (mut first, mut calls) = scene.gathered(&["b", "c", "d"]);
     scene.answer();
     assert_eq!(kind(&mut first), Some(Ok(())));
-    assert_eq!(scene.sent(), [r#"{"b","c","d"}"#]);
+    assert_eq!(scene.sent(), ["b c d"]);
     assert_eq!(kinds(&mut calls), [None, None, None]);
     scene.answer();
     assert_eq!(kinds(&mut calls), [Some(Ok(())); 3]);
@@ -59,7 +55,7 @@ fn equal_notifications_go_into_different_transactions_of_one_flush() {
     let mut scene = NotifierScene::new();
     let (_first, mut calls) = scene.gathered(&["x", "y", "x", "z", "x"]);
     scene.answer();
-    assert_eq!(scene.sent(), [r#"{"x","y"}"#, r#"{"x","z"}"#, "x"]);
+    assert_eq!(scene.sent(), ["x y", "x z", "x"]);
     for _ in 0..3 {
         scene.answer();
     }
@@ -71,13 +67,13 @@ fn a_group_is_limited_in_number_and_in_bytes() {
     let mut scene = NotifierScene::new();
     let (_first, _calls) = scene.gathered(&["1", "2", "3", "4", "5", "6"]);
     scene.answer();
-    assert_eq!(scene.sent(), [r#"{"1","2","3","4","5"}"#, "6"]);
+    assert_eq!(scene.sent(), ["1 2 3 4 5", "6"]);
     scene.answer();
     scene.answer();
     let long: Vec<String> = (b'a'..=b'd').map(|c| char::from(c).to_string().repeat(48)).collect();
     let (_first, _calls) = scene.gathered(&[&long[0], &long[1], &long[2], &long[3]]);
     scene.answer();
-    let pair = |a: &str, b: &str| format!(r#"{{"{a}","{b}"}}"#);
+    let pair = |a: &str, b: &str| format!("{a} {b}");
     assert_eq!(scene.sent(), [pair(&long[0], &long[1]), pair(&long[2], &long[3])]);
 }
 
@@ -88,7 +84,7 @@ fn a_call_of_many_waits_for_no_group_and_overtakes_no_call() {
     let (mut first, mut calls) = scene.gathered(&["1", "2"]);
     let mut many = scene.call();
     let mut later = scene.notify("3");
-    assert_eq!(scene.sent(), [r#"{"1","2"}"#, r#"{"b"}"#]);
+    assert_eq!(scene.sent(), ["1 2", "b"]);
     for call in [&mut first, &mut calls[0]] {
         scene.answer();
         assert_eq!(kind(call), Some(Ok(())));
@@ -105,18 +101,19 @@ fn a_refused_group_is_halved_until_the_invalid_notification_is_refused_alone() {
     let mut scene = NotifierScene::new();
     let (_first, mut calls) = scene.gathered(&["1", "2", "3", "4", "5"]);
     scene.answer();
-    assert_eq!(scene.sent(), [r#"{"1","2","3","4","5"}"#]);
+    assert_eq!(scene.sent(), ["1 2 3 4 5"]);
     let mut later = scene.notify("6");
     assert!(scene.receive(REFUSED).is_none());
     assert_eq!(kinds(&mut calls), [None; 5]);
     // What waits is not added to a half.
-    assert_eq!(scene.sent(), [r#"{"1","2","3"}"#, r#"{"4","5"}"#]);
+    assert_eq!(scene.sent(), ["1 2 3", "4 5"]);
     scene.answer();
     assert_eq!(kinds(&mut calls[..3]), [Some(Ok(())); 3]);
     assert!(scene.receive(REFUSED).is_none());
-    assert_eq!(scene.sent(), ["4", "5", "6"]);
+    assert_eq!(scene.sent(), ["4", "5"]);
     assert!(scene.receive(REFUSED).is_none());
     scene.answer();
+    assert_eq!(scene.sent(), ["6"]);
     scene.answer();
     assert_eq!(kinds(&mut calls[3..]), [Some(Err(ErrorKind::Server)), Some(Ok(()))]);
     assert_eq!(kind(&mut later), Some(Ok(())));
@@ -173,4 +170,30 @@ fn a_call_that_has_returned_in_doubt_is_not_sent_again_with_a_half() {
     assert_eq!(scene.sent(), ["young"]);
     scene.answer();
     assert_eq!(kind(&mut young), Some(Ok(())));
+}
+
+/// In an earlier version only the first transaction in flight was looked at.
+#[test]
+fn the_deadline_of_a_half_that_was_sent_behind_a_later_call_is_kept() {
+    let mut scene = NotifierScene::new();
+    let _first = scene.notify("first");
+    let begin = scene.now;
+    let mut calls = ["1", "2"].map(|payload| scene.notify(payload));
+    scene.write_all();
+    scene.wait(Duration::from_secs(20));
+    scene.answer();
+    scene.write_all();
+    scene.wait(Duration::from_secs(15));
+    let _many = scene.call();
+    assert!(scene.receive(REFUSED).is_none());
+    scene.write_all();
+    scene.wait(Duration::from_secs(20));
+    let _later = scene.call();
+    scene.write_all();
+    let deadline = begin + 2 * TIMEOUT;
+    assert_eq!(scene.machine.poll_timeout(), Some(deadline));
+    scene.now = deadline;
+    assert!(scene.machine.handle_timeout(scene.now).is_none());
+    scene.answers();
+    assert_eq!(kinds(&mut calls), [Some(Err(ErrorKind::InDoubt)); 2]);
 }

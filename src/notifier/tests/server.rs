@@ -1,11 +1,12 @@
-//! A server of the simulation: it takes bytes, and executes the transactions that are complete.
+//! A simulated server: it takes bytes, and executes the transactions that are complete.
 
 use std::collections::{HashSet, VecDeque};
 
-use super::tests::INVALID;
+/// The beginning of payloads that the server refuses.
+pub(in crate::notifier) const INVALID: &str = "invalid";
 
 /// A channel and a payload.
-pub(super) type Pair = (String, String);
+pub(in crate::notifier) type Pair = (String, String);
 
 /// ParseComplete, BindComplete, RowDescription, DataRow, CommandComplete, ReadyForQuery.
 const DONE: &[u8] =
@@ -17,7 +18,7 @@ const FATAL: &[u8] = b"E\0\0\0\x17SFATAL\0C57P01\0Mno\0\0";
 
 /// How the server answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mood {
+pub(in crate::notifier) enum Mood {
     Normal,
     /// Its notification queue is full.
     Full,
@@ -27,16 +28,16 @@ pub(super) enum Mood {
 
 /// A transaction that was executed.
 #[derive(Debug)]
-pub(super) struct Executed {
-    pub(super) session: u64,
+pub(in crate::notifier) struct Executed {
+    pub(in crate::notifier) session: u64,
     /// All pairs of the statement.
-    pub(super) pairs: Vec<Pair>,
-    pub(super) is_committed: bool,
+    pub(in crate::notifier) pairs: Vec<Pair>,
+    pub(in crate::notifier) is_committed: bool,
 }
 
 impl Executed {
     /// Returns what listeners receive: equal pairs once.
-    pub(super) fn delivered(&self) -> Vec<&Pair> {
+    pub(in crate::notifier) fn delivered(&self) -> Vec<&Pair> {
         let mut seen = HashSet::new();
         let pairs = self.pairs.iter().filter(|_| self.is_committed);
         pairs.filter(|pair| seen.insert(*pair)).collect()
@@ -45,18 +46,18 @@ impl Executed {
 
 /// One session of the server.
 #[derive(Debug)]
-pub(super) struct ServerSession {
+pub(in crate::notifier) struct ServerSession {
     number: u64,
     input: Vec<u8>,
     /// Transactions that were received completely, and are not executed yet.
     received: VecDeque<Vec<Pair>>,
     /// The parameters of the last Bind.
     bound: Vec<Pair>,
-    pub(super) output: VecDeque<u8>,
+    pub(in crate::notifier) output: VecDeque<u8>,
 }
 
 impl ServerSession {
-    pub(super) fn new(number: u64) -> Self {
+    pub(in crate::notifier) fn new(number: u64) -> Self {
         Self {
             number,
             input: Vec::new(),
@@ -67,7 +68,7 @@ impl ServerSession {
     }
 
     /// Takes bytes of the client. Returns the pairs of all transactions that are complete now.
-    pub(super) fn take(&mut self, bytes: &[u8]) -> Vec<Vec<Pair>> {
+    pub(in crate::notifier) fn take(&mut self, bytes: &[u8]) -> Vec<Vec<Pair>> {
         self.input.extend_from_slice(bytes);
         let mut complete = Vec::new();
         while let Some(length) = self.input.get(1..5) {
@@ -89,12 +90,12 @@ impl ServerSession {
         complete
     }
 
-    pub(super) fn has_work(&self) -> bool {
+    pub(in crate::notifier) fn has_work(&self) -> bool {
         !self.received.is_empty()
     }
 
     /// Executes the next transaction.
-    pub(super) fn execute(&mut self, mood: Mood) -> Option<Executed> {
+    pub(in crate::notifier) fn execute(&mut self, mood: Mood) -> Option<Executed> {
         if mood == Mood::Silent {
             return None;
         }
@@ -109,7 +110,7 @@ impl ServerSession {
         Some(Executed { session: self.number, pairs, is_committed })
     }
 
-    pub(super) fn terminate(&mut self) {
+    pub(in crate::notifier) fn terminate(&mut self) {
         self.output.extend(FATAL);
     }
 }
