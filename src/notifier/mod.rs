@@ -8,8 +8,6 @@ mod outcome;
 mod pipeline;
 mod queue;
 mod request;
-#[cfg(all(test, feature = "testing"))]
-mod simulation;
 mod stats;
 mod task;
 #[cfg(test)]

@@ -2,7 +2,9 @@
 
 mod groups;
 mod reconnect;
-pub(super) mod server;
+mod server;
+#[cfg(feature = "testing")]
+mod simulation;
 
 use std::time::{Duration, Instant};
 
@@ -46,7 +48,7 @@ fn policy(reconnect: Option<Reconnect>) -> NotifierPolicy {
 }
 
 /// Returns a session that is ready.
-pub(super) fn session(now: Instant) -> Session {
+fn session(now: Instant) -> Session {
     let mut session = Session::new(Login {
         credentials: Credentials::new("bob").unwrap(),
         policy: AuthPolicy::default(),

@@ -92,7 +92,7 @@ impl Callers {
 fn payloads(caller: usize, number: u64) -> Vec<String> {
     match number % 16 {
         3 | 7 => vec![EQUAL.to_owned()],
-        5 if caller % 8 == 0 => vec![format!("{caller} {number} €")],
+        5 if caller.is_multiple_of(8) => vec![format!("{caller} {number} €")],
         11 => (0..3).map(|part| format!("{caller} {number} {part}")).collect(),
         _ => vec![format!("{caller} {number}")],
     }

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot::{Receiver, error::TryRecvError};
 
+use super::super::server::{Executed, INVALID, Pair};
 use crate::error::{Error, ErrorKind};
 use crate::notifier::stats::NotifierStats;
-use crate::notifier::tests::server::{Executed, INVALID, Pair};
 
 /// A call and its end.
 #[derive(Debug)]
