@@ -153,7 +153,7 @@ fn check_stats(stats: &NotifierStats) {
 /// A server whose encoding has no euro sign, and a listener that loses nothing.
 async fn listener(server: &Server) -> Listener {
     let builder = Listener::builder(server.url()).channels(["ch"]);
-    builder.queue_capacity(1 << 20).queue_bytes(1 << 28).connect().await.unwrap()
+    builder.queue_capacity(500_000).queue_bytes(1 << 28).connect().await.unwrap()
 }
 
 async fn notifier(url: &str) -> Notifier {
