@@ -28,7 +28,7 @@
 //! | [`Connection`] | the calling task reads the socket; batches are views of the receive buffer | in one loop that does nothing else, at the speed of the socket; also for queries |
 //! | [`Hub`] | one session, and any number of subscriptions to channels and topics, each with its own queue | to pass notifications on to many, such as WebSocket clients |
 //! | [`Dispatcher`] | calls handlers with the notifications of a [`Listener`] or a [`Hub`] | in a service with a handler for each channel or topic |
-//! | [`Notifier`] | many tasks send over one connection, pipelined | to publish |
+//! | [`Notifier`] | many tasks send over one connection, in groups; it reconnects | to publish |
 //!
 //! # Guarantees
 //!

@@ -142,7 +142,7 @@ impl NotifierBuilder {
     pub async fn connect(self) -> Result<Notifier, Error> {
         net::check_runtime();
         let Self { config, answer_timeout, queue_bytes, separator, .. } = self;
-        let config = net::with_provider_thread(config?);
+        let config = config?;
         topic::check_separator(separator)?;
         if answer_timeout.is_zero() {
             return Err(Error::new(ErrorKind::Config, "answer_timeout is zero"));
@@ -177,7 +177,8 @@ impl NotifierBuilder {
         let shared = Arc::new(NotifierShared::new(process_id, answer_timeout, queue_bytes));
         let (requests, inbox) = mpsc::unbounded_channel();
         let (closes, ends) = mpsc::unbounded_channel();
-        let opener = SessionOpener { config, timeout };
+        // Later attempts are made by the task, which slow code of the user must not block.
+        let opener = SessionOpener { config: net::with_provider_thread(config), timeout };
         let task = NotifierTask::new(driver, machine, inbox, ends, shared.clone(), opener);
         tokio::spawn(task.run());
         let queue = RequestQueue::new(requests, closes, shared);
