@@ -132,7 +132,7 @@ fn kind_is_pending(call: &mut Call) -> bool {
 }
 
 #[test]
-fn an_attempt_without_an_end_is_cancelled_and_another_one_follows() {
+fn an_attempt_that_never_ends_is_cancelled_and_another_one_follows() {
     let mut scene = NotifierScene::reconnecting();
     scene.lose();
     scene.actions();

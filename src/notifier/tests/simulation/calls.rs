@@ -36,7 +36,7 @@ impl Calls {
         }
     }
 
-    /// Returns the number of calls without an end.
+    /// Returns the number of calls that have not ended.
     pub(super) fn unanswered(&self) -> usize {
         self.all.iter().filter(|call| call.reply.is_some() && call.end.is_none()).count()
     }
@@ -163,7 +163,7 @@ impl Calls {
         let mut last: HashMap<u64, usize> = HashMap::new();
         for one in &self.executed {
             for pair in one.pairs.iter().filter(|pair| !refused.contains(pair)) {
-                // Equal pairs cannot be told apart.
+                // It is unknown which of two equal calls it was.
                 let Some([number]) = numbers.get(pair).map(Vec::as_slice) else { continue };
                 let last = last.entry(one.session).or_default();
                 if number < last {
