@@ -290,12 +290,10 @@ impl NotifierPipeline {
         self.answers.push_back((reply, answer));
     }
 
-    /// `None` after a close: the deadline of the close applies instead.
+    /// After a close the deadline of the close applies, unless the call has waited for twice the answer timeout before.
     fn send_deadline(&self, call: &Call) -> Option<Instant> {
-        if self.closing_since.is_some() {
-            return None;
-        }
-        call.called_at.checked_add(self.answer_timeout)
+        let factor = if self.closing_since.is_some() { CALL_TIMEOUTS } else { 1 };
+        after(call.called_at, self.answer_timeout, factor)
     }
 
     fn call_deadline(&self, call: &Call) -> Option<Instant> {

@@ -186,3 +186,21 @@ fn a_close_without_a_session_ends_at_once_if_no_call_waits_and_else_within_one_t
     scene.answers();
     assert_eq!(kind(&mut waiting), Some(Err(ErrorKind::Closed)));
 }
+
+/// In an earlier version such a call had the deadline of the close only.
+#[test]
+fn a_close_extends_no_call_beyond_twice_the_timeout() {
+    let mut scene = NotifierScene::reconnecting();
+    let mut call = scene.call();
+    let begin = scene.now;
+    scene.write(1);
+    scene.wait(TIMEOUT + Duration::from_secs(5));
+    scene.lose();
+    scene.machine.close(scene.now);
+    scene.machine.drained();
+    while kind_is_pending(&mut call) {
+        scene.begin_attempt();
+        scene.machine.handle_open_failed(scene.now, Error::new(ErrorKind::Connect, "no server"));
+        assert!(scene.now <= begin + 2 * TIMEOUT);
+    }
+}
