@@ -304,7 +304,8 @@ impl Error {
     ///
     /// True for: a broken connection; a timeout; a server that starts, stops, is full or is a standby; a file of
     /// certificates, of a key, of passwords or of services that is missing, cannot be read, or is being replaced; a password
-    /// provider that returned an error; a pool without a free slot for the second session of the delivery proof.
+    /// provider that returned an error; a pool without a free slot for the second session of the delivery proof; a full
+    /// notification queue that a [`Notifier`](crate::Notifier) reports.
     ///
     /// False for: a parameter that is not valid in itself, a password that the server refuses, an unknown database, a
     /// protocol violation, misuse, a panic.
@@ -314,6 +315,7 @@ impl Error {
             ErrorKind::Connect | ErrorKind::Timeout | ErrorKind::Standby | ErrorKind::InDoubt => {
                 true
             }
+            ErrorKind::Server if self.is_passing() => true,
             ErrorKind::Server => self.sqlstate().is_some_and(|code| {
                 // Class 08 connection, 40 rollback, 53 resources, 57P operator intervention.
                 // 57P04 is not transient: the database was dropped. N31.
@@ -380,7 +382,12 @@ impl From<ChannelError> for Error {
 impl From<PayloadError> for Error {
     #[cold]
     fn from(error: PayloadError) -> Self {
-        Self::because(ErrorKind::Misuse, error)
+        let is_long = matches!(error, PayloadError::TooLong { .. });
+        let error = Self::because(ErrorKind::Misuse, error);
+        match is_long {
+            true => error.with_hint("store the payload in a table, and send its key"),
+            false => error,
+        }
     }
 }
 

@@ -29,7 +29,7 @@
 //! | [`Hub`] | one session, and any number of subscriptions to channels and topics, each with its own queue | to pass notifications on to many, such as WebSocket clients |
 //! | [`Dispatcher`] | calls handlers with the notifications of a [`Listener`] or a [`Hub`] | in a service with a handler for each channel or topic |
 //! | [`Wakeups`] | wakes workers by notifications, and at an interval in case one is lost | for a queue, an outbox or a workflow in a table |
-//! | [`Notifier`] | many tasks send over one connection, pipelined | to publish |
+//! | [`Notifier`] | many tasks send over one connection, in groups; it reconnects | to publish |
 //!
 //! # Guarantees
 //!
@@ -145,7 +145,7 @@ pub use notification::{
 #[cfg(feature = "tokio")]
 pub use notification::{TopicFunction, TopicOf};
 #[cfg(feature = "tokio")]
-pub use notifier::{Notifier, NotifierBuilder};
+pub use notifier::{Notifier, NotifierBuilder, NotifierStats};
 pub use proto::auth::AuthMethod;
 pub use proto::session::{Column, Row, Rows};
 pub use proto::supervisor::{ChannelState, Listening, Live, Overflow, State};

@@ -1,20 +1,19 @@
 //! [`Environment`]: the sockets, the clock and the hook of a listener's task. [`TokioEnvironment`] has the real ones.
 
-use std::future::Future;
 use std::marker::PhantomData;
-use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::BytesMut;
 
-use super::attempt::OpeningAttempt;
 use super::hook::{Hook, HookTask};
 use super::shared::ListenerShared;
 use super::telemetry::Telemetry;
 use crate::config::Config;
 use crate::error::Error;
-use crate::net::{self, Established, Pipe, ReadWait, ServerLocation, SessionPurpose, Timer};
+use crate::net::{
+    self, Established, OpeningAttempt, Pipe, ReadWait, ServerLocation, SessionPurpose, Timer,
+};
 use crate::proto::session::Session;
 use crate::proto::supervisor::{Action, LinkId, Live, Sink, Supervisor};
 use crate::queue::ReceiveBuffers;
@@ -126,9 +125,6 @@ pub(super) struct TokioEnvironment<S> {
     pub(super) telemetry: Telemetry,
     pub(super) queue: PhantomData<fn(S)>,
 }
-
-/// The future that opens a session.
-pub(super) type OpeningFuture = Pin<Box<dyn Future<Output = Result<Established, Error>> + Send>>;
 
 /// A socket, and the server that it is connected to.
 pub(super) struct Socket {

@@ -239,17 +239,7 @@ impl ListenerHandle {
     /// # Cancel safety
     /// It changes nothing.
     pub async fn wait_state(&self, state: State) -> Result<(), Error> {
-        let mut watch = self.shared().watch();
-        let before = watch.borrow().times(state);
-        loop {
-            let current = *watch.borrow_and_update();
-            if current.state == state || current.times(state) != before {
-                return Ok(());
-            }
-            if current.state == State::Closed || watch.changed().await.is_err() {
-                return Err(self.shared().closed());
-            }
-        }
+        if self.shared().state.wait(state).await { Ok(()) } else { Err(self.shared().closed()) }
     }
 
     /// Returns the last error: of a lost session, or a failed attempt, heartbeat, handover or hook.

@@ -1,6 +1,5 @@
 //! [`Listener`]: a task reads the socket into a queue, and the listener receives from the queue.
 
-mod attempt;
 mod builder;
 pub(crate) mod command_queue;
 pub(crate) mod environment;

@@ -4,20 +4,19 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use tokio::sync::watch;
-
 use super::command_queue::CommandRoom;
 use super::stats::{Counters, Stats};
 use crate::error::{Error, ErrorKind, contain};
 use crate::net::SessionProcessId;
 use crate::proto::ring::Pins;
 use crate::proto::supervisor::{LogEvent, Owner, State};
-use crate::queue::{End, QueueCounters};
+#[cfg(all(test, feature = "testing"))]
+use crate::queue::CountedState;
+use crate::queue::{End, QueueCounters, StateWatch};
 
 #[derive(Debug)]
 pub(crate) struct ListenerShared {
-    /// Written only by the task.
-    state: watch::Sender<CountedState>,
+    pub(super) state: StateWatch,
     pub(crate) end: Arc<End>,
     process_id: SessionProcessId,
     /// The last error and its time. Written only by the task, rarely.
@@ -28,32 +27,11 @@ pub(crate) struct ListenerShared {
     pub(super) room: Arc<CommandRoom>,
 }
 
-/// The state, and how often each state was entered. With the counts, a task that waits for a state does not miss a short
-/// one.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct CountedState {
-    pub(super) state: State,
-    times: [u64; 5],
-}
-
-impl CountedState {
-    pub(crate) fn times(&self, state: State) -> u64 {
-        self.times.get(state as usize).copied().unwrap_or(0)
-    }
-
-    fn enter(&mut self, state: State) {
-        self.state = state;
-        if let Some(times) = self.times.get_mut(state as usize) {
-            *times = times.wrapping_add(1);
-        }
-    }
-}
-
 impl ListenerShared {
     pub(crate) fn new(owner: Owner, pins: Pins) -> Self {
         Self {
             pins,
-            state: watch::Sender::new(CountedState { state: State::Connecting, times: [0; 5] }),
+            state: StateWatch::new(State::Connecting),
             end: Arc::new(End::new(owner)),
             process_id: SessionProcessId::new(None),
             last_error: Mutex::new(None),
@@ -63,14 +41,15 @@ impl ListenerShared {
     }
 
     pub(crate) fn state(&self) -> State {
-        self.state.borrow().state
+        self.state.get()
     }
 
     pub(super) fn set_state(&self, state: State) {
-        self.state.send_modify(|entered| entered.enter(state));
+        self.state.set(state);
     }
 
-    pub(crate) fn watch(&self) -> watch::Receiver<CountedState> {
+    #[cfg(all(test, feature = "testing"))]
+    pub(crate) fn watch(&self) -> tokio::sync::watch::Receiver<CountedState> {
         self.state.subscribe()
     }
 

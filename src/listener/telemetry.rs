@@ -4,11 +4,11 @@
 //! of the user. A panic in one of them does not end the listener: it is not called again, and
 //! [`last_error`](crate::ListenerHandle::last_error) returns the reason.
 
-use super::environment::OpeningFuture;
 use super::facades::Facades;
 use super::stats::Stats;
 use crate::config::Config;
 use crate::error::{Error, contain};
+use crate::net::OpeningFuture;
 use crate::proto::supervisor::{LogEvent, Policy};
 
 /// The name of the code that panics, for the error message.

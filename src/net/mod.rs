@@ -7,6 +7,7 @@ mod environment;
 mod establish;
 mod files;
 mod login;
+mod opening;
 mod password;
 #[cfg(unix)]
 mod peer;
@@ -27,6 +28,7 @@ pub(crate) use environment::resolve;
 pub(crate) use establish::{
     Established, ServerLocation, SessionPurpose, establish, establish_at, establish_until,
 };
+pub(crate) use opening::{OpeningAttempt, OpeningFuture};
 pub(crate) use pipe::Pipe;
 pub(crate) use process_id::SessionProcessId;
 pub(crate) use provider_thread::with_provider_thread;

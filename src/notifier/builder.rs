@@ -8,13 +8,15 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::Notifier;
-use super::pipeline::NotifierPipeline;
+use super::machine::{NotifierMachine, NotifierPolicy};
 use super::queue::{NotifierShared, RequestQueue};
-use super::task::NotifierTask;
+use super::task::{NotifierTask, SessionOpener};
+use super::waiting::GroupLimits;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind};
 use crate::net::{self, SessionPurpose};
 use crate::notification::topic;
+use crate::proto::supervisor::Reconnect;
 
 /// The default answer timeout: the same as that of LISTEN.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -34,12 +36,12 @@ const QUEUE_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// |---|---|
 /// | a call whose command cannot be sent | T, then [`ErrorKind::Timeout`]: nothing was sent |
 /// | any call | 2 T, then [`ErrorKind::InDoubt`] |
-/// | silence of the server while a command is unanswered | T, then the connection ends, and with it every call |
+/// | silence of the server while a command is unanswered | T, then the connection ends, and with it every call that was sent |
 /// | [`close`](Notifier::close), and the task after the last clone was dropped | T + 1 s |
 ///
 /// # Memory
 /// The queue, which holds all unanswered calls, takes at most [`queue_bytes`](Self::queue_bytes), 8 MiB by default,
-/// and their encoded commands at most twice as much until they are written. A call that is larger than the queue is
+/// and their encoded commands at most twice as much until they are written. A group takes at most 256 KiB. A call that is larger than the queue is
 /// accepted when the queue is empty. Further calls wait, and keep their arguments meanwhile.
 #[derive(Debug, Clone)]
 #[must_use = "nothing happens before connect"]
@@ -48,21 +50,28 @@ pub struct NotifierBuilder {
     answer_timeout: Duration,
     queue_bytes: usize,
     separator: u8,
+    reconnect: bool,
+    retry_refusals: Option<bool>,
+    backoff: (Duration, Duration),
 }
 
 impl NotifierBuilder {
     pub(super) fn new(config: Result<Config, Error>) -> Self {
+        let delays = Reconnect::default();
         Self {
             config,
             answer_timeout: ANSWER_TIMEOUT,
             queue_bytes: QUEUE_BYTES,
             separator: topic::SEPARATOR,
+            reconnect: true,
+            retry_refusals: None,
+            backoff: (delays.min, delays.max),
         }
     }
 
     /// Sets how long the server may be silent while a command is unanswered: 30 s by default, more than zero. After that
-    /// the connection ends. Commands that were written return [`ErrorKind::InDoubt`]; other calls return
-    /// [`ErrorKind::Closed`], and were not sent.
+    /// the connection ends. Commands that were written return [`ErrorKind::InDoubt`]; other calls wait for the next session until
+    /// this time has passed since the call, or return [`ErrorKind::Closed`] if there is [none](Self::reconnect). They were not sent.
     ///
     /// The time begins again with each answer, and with each write of the oldest unanswered command. If the server
     /// answers slowly, a call takes at most twice this time. See [timeouts](Self#timeouts).
@@ -92,6 +101,32 @@ impl NotifierBuilder {
         self
     }
 
+    /// Sets whether the notifier reconnects after a session is lost, by default true. If it does not, it ends: calls that were
+    /// sent return [`ErrorKind::InDoubt`], and all others [`ErrorKind::Closed`], both with the cause.
+    ///
+    /// Each attempt tries every host of the configuration in its order, and reads its files again. A refusal ends the notifier,
+    /// unless [`retry_refusals`](Self::retry_refusals) is set.
+    pub fn reconnect(mut self, reconnect: bool) -> Self {
+        self.reconnect = reconnect;
+        self
+    }
+
+    /// Sets whether the notifier tries again after a refusal, as after every other failure to reconnect. A refusal is a wrong
+    /// password or parameter, or a database that does not exist. By default it does if there are several hosts or a password
+    /// provider, as [`ListenerBuilder::retry_refusals`](crate::ListenerBuilder::retry_refusals).
+    pub fn retry_refusals(mut self, retry: bool) -> Self {
+        self.retry_refusals = Some(retry);
+        self
+    }
+
+    /// Sets the shortest and the longest delay before an attempt to reconnect, by default 50 ms and 30 s: as
+    /// [`ListenerBuilder::backoff`](crate::ListenerBuilder::backoff). Calls wait meanwhile, at most one
+    /// [answer timeout](Self::answer_timeout).
+    pub fn backoff(mut self, min: Duration, max: Duration) -> Self {
+        self.backoff = (min, max);
+        self
+    }
+
     /// Connects, and starts the task that drives the connection.
     ///
     /// # Errors
@@ -106,7 +141,7 @@ impl NotifierBuilder {
     /// Dropping the future closes the socket.
     pub async fn connect(self) -> Result<Notifier, Error> {
         net::check_runtime();
-        let Self { config, answer_timeout, queue_bytes, separator } = self;
+        let Self { config, answer_timeout, queue_bytes, separator, .. } = self;
         let config = config?;
         topic::check_separator(separator)?;
         if answer_timeout.is_zero() {
@@ -116,14 +151,38 @@ impl NotifierBuilder {
             let message = format!("queue_bytes is {queue_bytes}, expected 1 to {QUEUE_BYTES_MAX}");
             return Err(Error::new(ErrorKind::Config, message));
         }
-        let driver = net::establish(config, SessionPurpose::Notify).await?.driver;
+        let (min, max) = self.backoff;
+        if min.is_zero() || max < min {
+            let message = format!(
+                "backoff from {min:?} to {max:?}: the shortest delay must be above zero, and not above the longest"
+            );
+            return Err(Error::new(ErrorKind::Config, message));
+        }
+        let established = net::establish(config.clone(), SessionPurpose::Notify).await?;
+        let (driver, resolved) = (established.driver, established.config);
+        let retry_refusals = match self.retry_refusals {
+            Some(retry) => retry,
+            None => resolved.has_password_provider() || resolved.servers()?.len() > 1,
+        };
+        let timeout = resolved.effective().connect_timeout();
+        let policy = NotifierPolicy {
+            answer_timeout,
+            limits: GroupLimits::default(),
+            connect_timeout: timeout.saturating_add(timeout / 50),
+            reconnect: self.reconnect.then_some(Reconnect { min, max, retry_refusals }),
+        };
+        let seed = u64::from_ne_bytes(net::random()?);
+        let machine = NotifierMachine::new(&policy, net::now(), driver.written(), seed);
         let process_id = driver.session.process_id();
         let shared = Arc::new(NotifierShared::new(process_id, answer_timeout, queue_bytes));
         let (requests, inbox) = mpsc::unbounded_channel();
         let (closes, ends) = mpsc::unbounded_channel();
-        let pipeline = NotifierPipeline::new(answer_timeout, driver.written());
-        tokio::spawn(NotifierTask::new(driver, pipeline, inbox, ends, shared.clone()).run());
-        Ok(Notifier { queue: RequestQueue::new(requests, closes, shared), separator })
+        // Later attempts are made by the task, which slow code of the user must not block.
+        let opener = SessionOpener { config: net::with_provider_thread(config), timeout };
+        let task = NotifierTask::new(driver, machine, inbox, ends, shared.clone(), opener);
+        tokio::spawn(task.run());
+        let queue = RequestQueue::new(requests, closes, shared);
+        Ok(Notifier { queue, separator })
     }
 }
 

@@ -1,13 +1,19 @@
 //! Sending notifications from many tasks over one connection.
 
 mod builder;
+mod call;
 mod group;
+mod machine;
+mod outcome;
 mod pipeline;
 mod queue;
 mod request;
+mod stats;
 mod task;
 #[cfg(test)]
 mod tests;
+mod transaction;
+mod waiting;
 
 use std::fmt;
 
@@ -15,20 +21,37 @@ pub use self::builder::NotifierBuilder;
 use self::group::Group;
 use self::queue::RequestQueue;
 use self::request::Message;
+pub use self::stats::NotifierStats;
 use crate::config::Config;
 use crate::error::Error;
 use crate::net::SessionProcessId;
 use crate::notification::topic;
+use crate::proto::supervisor::State;
 use crate::proto::wire;
 
-/// Sends notifications. Cheap to clone; all clones share one connection, over which commands are
-/// pipelined: no call waits for the answer to another one.
+/// Sends notifications. Cheap to clone; all clones share one connection.
 ///
 /// A notification is committed when its future resolves. Channels and payloads are bound parameters; their sizes are
 /// checked before anything is sent. The limits of time and memory are described at [`NotifierBuilder`].
 ///
-/// A notifier does not reconnect: when its connection is lost, every later call returns
-/// [`ErrorKind::Closed`](crate::ErrorKind::Closed), with the cause.
+/// # Group commit
+/// A lone call is sent at once. Calls of many tasks that are made while it is unanswered are sent together, as one transaction, when
+/// the answer arrives: at most 1,000 calls and 256 KiB in each. Each call still has its own answer:
+/// - If the server refuses a group because of one invalid notification, the group is sent again in halves until that one is refused
+///   alone. An error that concerns all of them, such as a full notification queue, is the answer to all.
+/// - PostgreSQL delivers equal notifications of one transaction only once. Therefore a group never has two calls with the same
+///   channel and payload: the second one goes into the next transaction, which waits for no answer.
+///
+/// Notifications are committed in the order in which the calls were accepted, except for those of a group that was refused. A call of
+/// [`notify_many`](Self::notify_many) is one transaction of its own, and waits for no answer to another one.
+///
+/// # Reconnecting
+/// After its session is lost, a notifier connects again, with [delays](NotifierBuilder::backoff). Calls whose notifications were sent
+/// and not confirmed return [`ErrorKind::InDoubt`](crate::ErrorKind::InDoubt), and are not sent again. What was not sent waits for
+/// the next session, at most one answer timeout after the call. [`state`](Self::state) says whether there is a session.
+/// [`reconnect(false)`](NotifierBuilder::reconnect) switches it off: then every later call returns
+/// [`ErrorKind::Closed`](crate::ErrorKind::Closed), with the cause. A refusal, such as a password that is no longer valid, has the same
+/// effect, unless [`retry_refusals`](NotifierBuilder::retry_refusals) is set.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), pgbell::Error> {
@@ -80,9 +103,11 @@ impl Notifier {
     /// After these errors, nothing was committed:
     /// - [`ErrorKind::Misuse`](crate::ErrorKind::Misuse) for a channel that is empty, longer than 63 bytes or contains a
     ///   NUL, and for a payload longer than 7,999 bytes or with a NUL,
-    /// - the error of the server, if it refuses the command,
-    /// - [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) when it could not be sent within one answer timeout,
-    /// - [`ErrorKind::Closed`](crate::ErrorKind::Closed) when the connection ended before it was sent.
+    /// - the error of the server, if it refuses the notification: [transient](crate::Error::is_transient) if its notification queue
+    ///   is full,
+    /// - [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) when it could not be sent within one answer timeout; the source is the error
+    ///   by which the session was lost, if there is none,
+    /// - [`ErrorKind::Closed`](crate::ErrorKind::Closed) when the notifier is closed, or has ended before it was sent.
     ///
     /// [`ErrorKind::InDoubt`](crate::ErrorKind::InDoubt) when it was sent and its commit is not confirmed: the connection
     /// ended, two answer timeouts passed, the runtime of the notifier ended, or the server answered inside a
@@ -181,13 +206,42 @@ impl Notifier {
 
     /// Returns the process id of the server process: the
     /// [`process_id`](crate::Notification::process_id) of notifications that this notifier sends. `None` if the server sent
-    /// none in the login (BackendKeyData). It stays the same after the end of the connection.
+    /// none in the login (BackendKeyData). It changes with the session. While there is none, it is that of the last one.
     #[must_use]
     pub fn process_id(&self) -> Option<i32> {
         self.queue.process_id()
     }
 
-    /// Returns the process id, which changes with the session.
+    /// Returns the state: [`Connected`](State::Connected), [`Reconnecting`](State::Reconnecting) or [`Closed`](State::Closed).
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.queue.state()
+    }
+
+    /// Waits until the notifier is in this state, or was in it since the call. Returns at once if it is in this state.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`](crate::ErrorKind::Closed) if the notifier has ended and cannot enter this state.
+    ///
+    /// # Cancel safety
+    /// It changes nothing.
+    pub async fn wait_state(&self, state: State) -> Result<(), Error> {
+        self.queue.wait_state(state).await
+    }
+
+    /// Returns the statistics. A call is counted before it returns.
+    #[must_use]
+    pub fn stats(&self) -> NotifierStats {
+        self.queue.stats()
+    }
+
+    /// Returns the error of the last lost session or failed attempt to connect. It stays after the notifier has reconnected.
+    #[must_use]
+    pub fn last_error(&self) -> Option<Error> {
+        self.queue.last_error()
+    }
+
+    /// Returns the process id of the session while there is one.
     pub(crate) fn session_process_id(&self) -> &SessionProcessId {
         self.queue.session()
     }

@@ -1,16 +1,19 @@
 //! The queue from the clones of a notifier to its task. It is bounded in bytes, and calls get room in the order in which
 //! they were made.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, oneshot};
 
-use super::pipeline::{abandoned, late, unsent};
+use super::outcome;
 use super::request::{Message, Reply, Request};
-use crate::error::{Error, ErrorKind, contain};
+use super::stats::NotifierStats;
+use crate::error::{Error, contain};
 use crate::net::{self, SessionProcessId};
+use crate::proto::supervisor::State;
+use crate::queue::StateWatch;
 
 /// The bytes that a call takes of the queue in addition to its channels and payloads: for the protocol messages and the
 /// entry of the queue.
@@ -27,8 +30,12 @@ pub(super) struct RequestQueue {
 /// The state that the clones of a notifier share with its task.
 #[derive(Debug)]
 pub(super) struct NotifierShared {
-    /// The process id of the session, also after its end.
-    process_id: Option<i32>,
+    state: StateWatch,
+    stats: Mutex<NotifierStats>,
+    /// The error of the last lost session or failed attempt.
+    last_error: Mutex<Option<Error>>,
+    /// The process id of the current session, or of the last one.
+    process_id: SessionProcessId,
     /// That of the session while there is one.
     session: SessionProcessId,
     answer_timeout: Duration,
@@ -50,7 +57,10 @@ impl NotifierShared {
         room_bytes: usize,
     ) -> Self {
         Self {
-            process_id,
+            state: StateWatch::new(State::Connected),
+            stats: Mutex::default(),
+            last_error: Mutex::default(),
+            process_id: SessionProcessId::new(process_id),
             session: SessionProcessId::new(process_id),
             answer_timeout,
             runtime: Handle::current(),
@@ -72,24 +82,48 @@ impl NotifierShared {
         self.shut();
     }
 
+    /// Sets the process id of a new session. `None`: the session was lost, and another session of the server may get its process
+    /// id.
+    pub(super) fn set_session(&self, process_id: Option<i32>) {
+        if process_id.is_some() {
+            self.process_id.set(process_id);
+        }
+        self.session.set(process_id);
+    }
+
+    pub(super) fn set_state(&self, state: State) {
+        self.state.set(state);
+    }
+
+    pub(super) fn set_stats(&self, stats: NotifierStats) {
+        *self.stats.lock().unwrap_or_else(PoisonError::into_inner) = stats;
+    }
+
+    pub(super) fn set_last_error(&self, error: Error) {
+        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.brief());
+    }
+
     /// Handles the drop of the task. If the task has not ended by itself, its runtime has ended.
     pub(super) fn abandon(&self) {
-        // Another session of the server may get the process id.
-        self.session.set(None);
+        self.set_session(None);
         if !self.room.is_closed() {
-            self.end(abandoned());
+            self.end(outcome::abandoned());
         }
+        self.state.set(State::Closed);
+    }
+
+    /// Returns the answer to a call that got no room in time.
+    fn late(&self) -> Error {
+        let outage = match self.state.get() {
+            State::Connected => None,
+            _ => self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        };
+        outcome::late(self.answer_timeout, outage.as_ref())
     }
 
     /// Returns the answer to a call that was not sent.
     fn refusal(&self) -> Error {
-        match self.cause.get() {
-            Some(cause) => unsent(cause),
-            None => Error::new(
-                ErrorKind::Closed,
-                "the notifier is closed, the notification was not sent",
-            ),
-        }
+        self.cause.get().map_or_else(outcome::closed, outcome::unsent)
     }
 }
 
@@ -103,11 +137,28 @@ impl RequestQueue {
     }
 
     pub(super) fn process_id(&self) -> Option<i32> {
-        self.shared.process_id
+        self.shared.process_id.get()
     }
 
     pub(super) fn session(&self) -> &SessionProcessId {
         &self.shared.session
+    }
+
+    pub(super) fn state(&self) -> State {
+        self.shared.state.get()
+    }
+
+    /// Waits until the notifier is in this state, or was in it since the call.
+    pub(super) async fn wait_state(&self, state: State) -> Result<(), Error> {
+        if self.shared.state.wait(state).await { Ok(()) } else { Err(self.shared.refusal()) }
+    }
+
+    pub(super) fn stats(&self) -> NotifierStats {
+        *self.shared.stats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn last_error(&self) -> Option<Error> {
+        self.shared.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Sends a message of `bytes` bytes to the task, and waits until it is committed.
@@ -143,7 +194,7 @@ impl RequestQueue {
         };
         match limited.await {
             Ok(acquired) => acquired.map_err(|_| self.shared.refusal()),
-            Err(_) => Err(late(*answer_timeout)),
+            Err(_) => Err(self.shared.late()),
         }
     }
 

@@ -5,20 +5,6 @@ use std::time::Instant;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::error::{Error, contain};
-use crate::proto::session::{CommandId, Session};
-
-/// Object id of the type `text[]` in `pg_type`.
-const TEXT_ARRAY_OID: u32 = 1009;
-
-/// One statement, so one transaction. `unnest` returns its rows in the order of the arrays, and the server keeps that
-/// order. The names are qualified because of the user's `search_path`, except `unnest`: with several arguments it is syntax
-/// of the server, which must not be qualified.
-// N51.
-const NOTIFY_MANY: &str = "SELECT pg_catalog.count(pg_catalog.pg_notify(c, p)) \
-                           FROM unnest($1, $2) AS t(c, p)";
-
-/// The largest answer of the server, in bytes. It has one row with one number, or with one empty text.
-const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 /// A call that was accepted.
 #[derive(Debug)]
@@ -51,31 +37,13 @@ pub(super) enum Message {
         channel: String,
         payload: String,
     },
-    /// A group, as two array literals.
+    /// The notifications of one call, as two array literals.
     Many {
         channels: String,
         payloads: String,
     },
-}
-
-impl Message {
-    /// Encodes the command into the output of a session.
-    pub(super) fn send(self, now: Instant, session: &mut Session) -> Result<CommandId, Error> {
-        let id = match self {
-            Self::Notify { channel, payload } => session.notify(now, &channel, &payload)?,
-            Self::Many { channels, payloads } => {
-                // A buffer that grows by doubling could take twice as much.
-                session.transmit().reserve(channels.len() + payloads.len() + 1_024);
-                let parameters =
-                    [(TEXT_ARRAY_OID, Some(&*channels)), (TEXT_ARRAY_OID, Some(&*payloads))];
-                session.query(now, NOTIFY_MANY, &parameters)?
-            }
-        };
-        session.require_commit(id);
-        session.limit_answer(id, ANSWER_BYTES_MAX);
-        session.limit_rows(id, 1);
-        Ok(id)
-    }
+    /// It was written, and is not needed again.
+    Written,
 }
 
 impl std::fmt::Debug for Message {
@@ -83,6 +51,7 @@ impl std::fmt::Debug for Message {
         let (name, bytes) = match self {
             Self::Notify { channel, payload } => ("Notify", channel.len() + payload.len()),
             Self::Many { channels, payloads } => ("Many", channels.len() + payloads.len()),
+            Self::Written => ("Written", 0),
         };
         write!(f, "{name}({bytes} bytes)")
     }

@@ -1,15 +1,24 @@
-//! Tests of the pipeline with scripted bytes and a simulated clock.
+//! Tests of the machine with scripted bytes and a simulated clock.
+
+mod groups;
+mod reconnect;
+mod server;
+#[cfg(feature = "testing")]
+mod simulation;
 
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
 use tokio::sync::oneshot::{self, Receiver};
 
-use super::pipeline::{NotifierPipeline, PIPELINE_MAX};
+use super::machine::{NotifierMachine, NotifierPolicy};
+use super::pipeline::PIPELINE_MAX;
 use super::request::{Message, Reply, Request};
+use super::waiting::GroupLimits;
 use crate::error::{Error, ErrorKind};
 use crate::proto::auth::{AuthPolicy, Credentials, ScramNonce};
 use crate::proto::session::{Login, Session};
+use crate::proto::supervisor::Reconnect;
 use crate::proto::wire::ProtocolVersion;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -24,41 +33,76 @@ const READY: &[u8] = b"Z\0\0\0\x05I";
 
 type Call = Receiver<Result<(), Error>>;
 
-/// A pipeline, its session, and a simulated socket.
+/// A machine that does not reconnect, its session, and a simulated socket.
 struct NotifierScene {
-    pipeline: NotifierPipeline,
+    machine: NotifierMachine,
     session: Session,
     now: Instant,
     written: u64,
 }
 
+fn policy(reconnect: Option<Reconnect>) -> NotifierPolicy {
+    let limits = GroupLimits { calls: 5, bytes: 100 };
+    let connect_timeout = Duration::from_secs(10);
+    NotifierPolicy { answer_timeout: TIMEOUT, limits, connect_timeout, reconnect }
+}
+
+/// Returns a session that is ready.
+fn session(now: Instant) -> Session {
+    let mut session = Session::new(Login {
+        credentials: Credentials::new("bob").unwrap(),
+        policy: AuthPolicy::default(),
+        nonce: ScramNonce::new([7; 18]),
+        parameters: Vec::new(),
+        protocol: ProtocolVersion::V3_0,
+        min_protocol: ProtocolVersion::V3_0,
+        deadline: now + TIMEOUT,
+        command_timeout: TIMEOUT,
+    })
+    .unwrap();
+    session.transmit().clear();
+    let _ = session.handle_input(now, &mut BytesMut::from(PRELUDE)).unwrap();
+    while session.poll_event().is_some() {}
+    session
+}
+
 impl NotifierScene {
     fn new() -> Self {
         let now = Instant::now();
-        let mut session = Session::new(Login {
-            credentials: Credentials::new("bob").unwrap(),
-            policy: AuthPolicy::default(),
-            nonce: ScramNonce::new([7; 18]),
-            parameters: Vec::new(),
-            protocol: ProtocolVersion::V3_0,
-            min_protocol: ProtocolVersion::V3_0,
-            deadline: now + TIMEOUT,
-            command_timeout: TIMEOUT,
-        })
-        .unwrap();
-        session.transmit().clear();
-        let _ = session.handle_input(now, &mut BytesMut::from(PRELUDE)).unwrap();
-        while session.poll_event().is_some() {}
-        Self { pipeline: NotifierPipeline::new(TIMEOUT, 0), session, now, written: 0 }
+        let session = session(now);
+        let machine = NotifierMachine::new(&policy(None), now, 0, 1);
+        Self { machine, session, now, written: 0 }
     }
 
+    /// A call with a transaction of its own, which waits for no answer.
     fn call(&mut self) -> Call {
+        let (channels, payloads) = ("{\"a\"}".to_owned(), "{\"b\"}".to_owned());
+        self.accept(Message::Many { channels, payloads })
+    }
+
+    /// A call that may become part of a group.
+    fn notify(&mut self, payload: &str) -> Call {
+        self.accept(Message::Notify { channel: "a".to_owned(), payload: payload.to_owned() })
+    }
+
+    fn accept(&mut self, message: Message) -> Call {
         let (reply, call) = oneshot::channel();
-        let message = Message::Notify { channel: "a".to_owned(), payload: "b".to_owned() };
         let reply = Reply(reply);
-        self.pipeline.accept(Request { message, called_at: self.now, room: None, reply });
-        self.pipeline.start(self.now, &mut self.session);
+        self.machine.accept(Request { message, called_at: self.now, room: None, reply });
+        self.start();
         call
+    }
+
+    /// Gives the session what can be sent, and sends the answers.
+    fn start(&mut self) {
+        self.machine.start(self.now, &mut self.session);
+        self.answers();
+    }
+
+    fn answers(&mut self) {
+        while let Some((reply, answer)) = self.machine.poll_answer() {
+            reply.send(answer);
+        }
     }
 
     fn unwritten(&mut self) -> usize {
@@ -69,7 +113,7 @@ impl NotifierScene {
     fn write(&mut self, bytes: usize) {
         self.session.transmit().advance(bytes);
         self.written += bytes as u64;
-        self.pipeline.wrote(self.now, self.written);
+        self.machine.wrote(self.now, self.written);
     }
 
     fn write_all(&mut self) {
@@ -81,12 +125,12 @@ impl NotifierScene {
     fn receive(&mut self, bytes: &[u8]) -> Option<Error> {
         let error = self.session.handle_input(self.now, &mut BytesMut::from(bytes)).err();
         while let Some(event) = self.session.poll_event() {
-            self.pipeline.handle_event(self.now, event);
+            self.machine.handle_event(self.now, event);
         }
         if let Some(error) = &error {
-            self.pipeline.end(error);
+            self.machine.handle_lost(self.now, error.clone());
         }
-        self.pipeline.start(self.now, &mut self.session);
+        self.start();
         error
     }
 
@@ -100,15 +144,17 @@ impl NotifierScene {
 
     /// Time passes until the next deadline. Returns the error that ended the connection, as the task does.
     fn wait_for_the_deadline(&mut self) -> Option<Error> {
-        let deadline = self.pipeline.poll_timeout().expect("there is a deadline");
+        let deadline = self.machine.poll_timeout().expect("there is a deadline");
         assert!(deadline > self.now, "the deadline has passed");
         self.now = deadline;
-        let error = self.pipeline.handle_timeout(self.now)?;
-        let error = self.session.fail(error);
+        let error = self.machine.handle_timeout(self.now);
+        self.answers();
+        let error = self.session.fail(error?);
         while let Some(event) = self.session.poll_event() {
-            self.pipeline.handle_event(self.now, event);
+            self.machine.handle_event(self.now, event);
         }
-        self.pipeline.end(&error);
+        self.machine.handle_lost(self.now, error.clone());
+        self.answers();
         Some(error)
     }
 }
@@ -142,7 +188,7 @@ fn only_written_commands_are_in_doubt_after_the_server_was_silent() {
     for call in &mut beyond {
         assert_eq!(kind(call), Some(Err(ErrorKind::Closed)));
     }
-    assert!(scene.pipeline.is_idle());
+    assert!(scene.machine.is_idle());
 }
 
 /// The session reports its end as an event first.
@@ -167,7 +213,7 @@ fn each_answer_restarts_the_answer_timeout() {
     scene.write_all();
     for call in calls.iter_mut().take(2) {
         scene.wait(Duration::from_secs(25));
-        assert!(scene.pipeline.handle_timeout(scene.now).is_none());
+        assert!(scene.machine.handle_timeout(scene.now).is_none());
         scene.answer();
         assert_eq!(kind(call), Some(Ok(())));
     }
@@ -175,7 +221,7 @@ fn each_answer_restarts_the_answer_timeout() {
     scene.wait(Duration::from_secs(9));
     scene.answer();
     assert_eq!(kind(&mut calls[2]), Some(Ok(())));
-    assert_eq!(scene.pipeline.poll_timeout(), None);
+    assert_eq!(scene.machine.poll_timeout(), None);
 }
 
 /// A command that is still being written cannot be answered yet.
@@ -187,7 +233,7 @@ fn only_writes_of_the_oldest_command_restart_the_answer_timeout() {
     scene.wait(Duration::from_secs(20));
     scene.write(10);
     scene.wait(Duration::from_secs(20));
-    assert!(scene.pipeline.handle_timeout(scene.now).is_none());
+    assert!(scene.machine.handle_timeout(scene.now).is_none());
     scene.write_all();
     // Later commands do not extend its deadline.
     scene.wait(Duration::from_secs(10));
@@ -195,7 +241,7 @@ fn only_writes_of_the_oldest_command_restart_the_answer_timeout() {
     scene.write_all();
     assert_eq!(kind(&mut first), None);
     scene.wait(Duration::from_secs(9));
-    assert!(scene.pipeline.handle_timeout(scene.now).is_none());
+    assert!(scene.machine.handle_timeout(scene.now).is_none());
     assert!(scene.wait_for_the_deadline().is_none(), "it is 60 s old");
     assert_eq!(scene.now - begin, 2 * TIMEOUT);
     assert_eq!(kind(&mut first), Some(Err(ErrorKind::InDoubt)));
@@ -214,7 +260,7 @@ fn a_call_takes_at_most_twice_the_timeout_if_the_server_answers_slowly() {
     let mut answered = 0;
     while calls.iter_mut().any(|call| !call.is_terminated() && kind(call).is_none()) {
         let next = begin + Duration::from_secs(29 * (answered + 1));
-        if scene.pipeline.poll_timeout().unwrap() < next {
+        if scene.machine.poll_timeout().unwrap() < next {
             assert!(scene.wait_for_the_deadline().is_none());
         } else {
             scene.now = next;
@@ -225,8 +271,8 @@ fn a_call_takes_at_most_twice_the_timeout_if_the_server_answers_slowly() {
     }
     assert!(scene.now - begin <= 2 * TIMEOUT, "{:?}", scene.now - begin);
     // The connection continues: late answers are ignored, the next call is answered.
-    assert!(!scene.pipeline.is_idle());
-    while !scene.pipeline.is_idle() {
+    assert!(!scene.machine.is_idle());
+    while !scene.machine.is_idle() {
         scene.answer();
         scene.write_all();
     }
@@ -263,10 +309,10 @@ fn after_a_close_all_calls_end_within_one_timeout() {
     scene.answer();
     scene.write_all();
     let begin = scene.now;
-    scene.pipeline.close(scene.now);
+    scene.machine.close(scene.now);
     scene.wait(Duration::from_secs(20));
     scene.answer();
-    scene.pipeline.close(scene.now);
+    scene.machine.close(scene.now);
     let error = scene.wait_for_the_deadline().unwrap();
     assert_eq!((error.kind(), scene.now - begin), (ErrorKind::Timeout, TIMEOUT));
     let answers: Vec<_> = calls.iter_mut().map(|call| kind(call).unwrap()).collect();
@@ -284,7 +330,7 @@ fn after_a_close_a_call_that_waits_to_be_sent_has_the_deadline_of_the_close() {
     scene.wait(Duration::from_millis(3));
     scene.write_all();
     scene.wait(Duration::from_secs(1));
-    scene.pipeline.close(scene.now);
+    scene.machine.close(scene.now);
     let error =
         scene.wait_for_the_deadline().expect("the first deadline is that of the server's silence");
     assert_eq!(error.kind(), ErrorKind::Timeout);

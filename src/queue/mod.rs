@@ -24,6 +24,7 @@ mod reused_buffer;
 mod ring_outlet;
 mod sink;
 mod source;
+mod state_watch;
 #[cfg(test)]
 mod tests;
 
@@ -40,3 +41,6 @@ pub(crate) use self::recv::Recv;
 pub(crate) use self::reused_buffer::ReusedBuffer;
 pub(crate) use self::sink::RingSink;
 pub(crate) use self::source::{RingSource, Source};
+#[cfg(all(test, feature = "testing"))]
+pub(crate) use self::state_watch::CountedState;
+pub(crate) use self::state_watch::StateWatch;

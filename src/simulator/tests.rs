@@ -11,7 +11,7 @@ use super::calls::CallCounts;
 /// The default number of seeds.
 const SEEDS: u64 = 10_000;
 
-pub(super) fn number(name: &str) -> Option<u64> {
+pub(crate) fn number(name: &str) -> Option<u64> {
     let text = env::var(name).ok()?;
     Some(text.parse().unwrap_or_else(|_| panic!("{name} is not a number: {text:?}")))
 }

@@ -1,4 +1,6 @@
-use pgbell::{Connection, ErrorKind, Notifier};
+use std::time::Duration;
+
+use pgbell::{Connection, ErrorKind, Notifier, State};
 
 use crate::support::{server, soon};
 
@@ -95,7 +97,8 @@ async fn close_completes_the_accepted_calls_and_ends_the_session() {
 async fn a_lost_connection_fails_every_call_with_the_reason_of_the_server() {
     for _ in 0..20 {
         let server = server().await;
-        let notifier = Notifier::connect(server.url()).await.unwrap();
+        let builder = Notifier::builder(server.url()).reconnect(false);
+        let notifier = builder.connect().await.unwrap();
         server.terminate_all();
         let error = soon(async {
             loop {
@@ -110,5 +113,123 @@ async fn a_lost_connection_fails_every_call_with_the_reason_of_the_server() {
         let error = soon(notifier.notify("a", "x")).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Closed);
         assert!(format!("{error:#}").contains("57P01"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn calls_of_many_tasks_are_committed_in_few_transactions_and_equal_ones_are_all_delivered() {
+    let server = server().await;
+    let mut listening = Connection::connect(server.url()).await.unwrap();
+    listening.listen("a").await.unwrap();
+    let notifier = Notifier::connect(server.url()).await.unwrap();
+    let calls: Vec<_> = (0..100)
+        .map(|n| {
+            let notifier = notifier.clone();
+            // Five are equal.
+            tokio::spawn(async move { notifier.notify("a", (n % 96).to_string()).await })
+        })
+        .collect();
+    for call in calls {
+        soon(call).await.unwrap().unwrap();
+    }
+    let stats = notifier.stats();
+    assert_eq!((stats.calls, stats.committed, stats.unanswered), (100, 100, 0));
+    assert!(stats.groups > 0 && stats.transactions < 50, "{stats:?}");
+    let mut seen = 0;
+    while seen < 100 {
+        seen += soon(listening.recv_batch()).await.unwrap().iter().count();
+    }
+}
+
+#[tokio::test]
+async fn a_notifier_connects_again_and_has_the_process_id_of_its_new_session() {
+    let server = server().await;
+    let builder = Notifier::builder(server.url());
+    let builder = builder.backoff(Duration::from_millis(1), Duration::from_millis(10));
+    let notifier = builder.connect().await.unwrap();
+    assert_eq!(notifier.state(), State::Connected);
+    for sessions in 2..10 {
+        let before = notifier.process_id();
+        let lost = {
+            let notifier = notifier.clone();
+            tokio::spawn(async move { notifier.wait_state(State::Reconnecting).await })
+        };
+        tokio::task::yield_now().await;
+        if sessions % 2 == 0 {
+            server.terminate_all();
+        } else {
+            server.kill_all();
+        }
+        soon(lost).await.unwrap().unwrap();
+        // It waits for the next session.
+        soon(notifier.notify("a", sessions.to_string())).await.unwrap();
+        assert_ne!(notifier.process_id(), before);
+        assert_eq!(notifier.stats().sessions, sessions);
+        assert!(notifier.last_error().is_some());
+    }
+    assert_eq!(server.count("a").committed, 8);
+    soon(notifier.clone().close()).await;
+    soon(notifier.wait_state(State::Closed)).await.unwrap();
+    assert_eq!(notifier.wait_state(State::Connected).await.unwrap_err().kind(), ErrorKind::Closed);
+}
+
+#[tokio::test]
+async fn calls_without_a_server_fail_after_the_answer_timeout_with_the_reason() {
+    let mut server = server().await;
+    let builder = Notifier::builder(server.url()).answer_timeout(Duration::from_millis(300));
+    let builder = builder.backoff(Duration::from_millis(1), Duration::from_millis(10));
+    let notifier = builder.connect().await.unwrap();
+    server.halt().await;
+    soon(notifier.wait_state(State::Reconnecting)).await.unwrap();
+    let error = soon(notifier.notify("a", "1")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{error:#}");
+    assert!(format!("{error:#}").contains("was not sent: "), "{error:#}");
+    server.resume().await.unwrap();
+    soon(async { while notifier.notify("a", "2").await.is_err() {} }).await;
+    assert_eq!(server.count("a").committed, 1);
+    let stats = notifier.stats();
+    assert_eq!((stats.committed, stats.in_doubt, stats.sessions), (1, 0, 2));
+    assert!(stats.not_sent >= 1 && stats.attempts_failed >= 1, "{stats:?}");
+}
+
+#[tokio::test]
+async fn a_notifier_without_a_session_can_be_closed_and_dropped() {
+    for is_dropped in [false, true] {
+        let mut server = server().await;
+        let notifier = Notifier::connect(server.url()).await.unwrap();
+        server.halt().await;
+        soon(notifier.wait_state(State::Reconnecting)).await.unwrap();
+        let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+        if is_dropped {
+            drop(notifier);
+        } else {
+            soon(notifier.close()).await;
+        }
+        drop(server);
+        soon(async {
+            while tasks() > 0 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn the_error_of_a_long_payload_says_to_store_it_in_a_table() {
+    let server = server().await;
+    let notifier = Notifier::connect(server.url()).await.unwrap();
+    let error = notifier.notify("a", "x".repeat(8_000)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Misuse);
+    assert!(error.hint().is_some_and(|hint| hint.contains("table")), "{error}");
+}
+
+#[tokio::test]
+async fn invalid_delays_are_refused() {
+    let server = server().await;
+    for (min, max) in [(0, 1), (2, 1)] {
+        let delays = (Duration::from_secs(min), Duration::from_secs(max));
+        let builder = Notifier::builder(server.url()).backoff(delays.0, delays.1);
+        assert_eq!(builder.connect().await.unwrap_err().kind(), ErrorKind::Config);
     }
 }

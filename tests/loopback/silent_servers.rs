@@ -1,5 +1,5 @@
 //! A notifier whose server goes silent, is slow, stops reading or closes the connection: every call returns in time, with the
-//! correct result.
+//! correct result. The notifiers do not reconnect, and their calls are transactions of their own, unless a test says otherwise.
 
 use std::future::Future;
 use std::pin::pin;
@@ -25,7 +25,8 @@ const ANSWER: &[u8] =
 /// A notifier, and its server's end. From here on the clock is paused, and jumps to the next deadline when no task can run.
 async fn pair() -> (Notifier, TcpStream) {
     let (server, url) = listener().await;
-    let (notifier, socket) = tokio::join!(Notifier::connect(&url), let_listen(&server));
+    let (notifier, socket) =
+        tokio::join!(Notifier::builder(&url).reconnect(false).connect(), let_listen(&server));
     tokio::time::pause();
     (notifier.unwrap(), socket)
 }
@@ -34,7 +35,9 @@ type Call = JoinHandle<Result<(), Error>>;
 
 fn notify(notifier: &Notifier, payload_bytes: usize) -> Call {
     let notifier = notifier.clone();
-    tokio::spawn(async move { notifier.notify("a", "x".repeat(payload_bytes)).await })
+    tokio::spawn(
+        async move { notifier.notify_many([("a", "x".repeat(payload_bytes))]).await.map(drop) },
+    )
 }
 
 /// Begins this many calls.

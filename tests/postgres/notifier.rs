@@ -181,7 +181,7 @@ fn a_terminated_notifier_reports_which_notifications_are_in_doubt() {
         );
         until_sql(&mut watch, &waits).await;
 
-        let notifier = server.notifier().await;
+        let notifier = Notifier::builder(server.url()).reconnect(false).await.unwrap();
         let process_id = notifier.process_id();
         let pending = notifier.clone();
         let pending = tokio::spawn(async move { pending.notify("ch", "in doubt").await });
@@ -236,19 +236,20 @@ fn assert_bounded(begin: Instant, bound: Duration) {
     assert!(took <= bound + Duration::from_secs(2), "{took:?}");
 }
 
-/// Sends notifications to a stopped server process: 256 are in flight, the others wait.
+/// Sends transactions to a stopped server process: 256 are in flight, the others wait.
 async fn to_a_stopped_process(
     server: &Server,
     count: usize,
 ) -> (Notifier, Vec<JoinHandle<Result<(), Error>>>) {
     let builder = Notifier::builder(server.url()).answer_timeout(ANSWER_TIMEOUT);
-    let notifier = builder.connect().await.unwrap();
+    let notifier = builder.reconnect(false).connect().await.unwrap();
     notifier.notify("ch", "received").await.unwrap();
     server.cluster.signal_backend(notifier.process_id().unwrap(), Signal::Stop).unwrap();
     let mut waiting = Vec::new();
     for i in 0..count {
         let notifier = notifier.clone();
-        let mut call = Box::pin(async move { notifier.notify("ch", i.to_string()).await });
+        let mut call =
+            Box::pin(async move { notifier.notify_many([("ch", i.to_string())]).await.map(drop) });
         // Each call has begun.
         assert!(poll_once(call.as_mut()).await.is_none());
         waiting.push(tokio::spawn(call));

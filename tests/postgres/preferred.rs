@@ -364,7 +364,33 @@ fn a_listener_that_reconnects_does_not_go_to_the_clear_after_a_refusal() {
     assert_eq!(in_clear(&met), 0, "{met:?}");
 }
 
-/// A notifier does not reconnect by itself: the caller connects again.
+/// The attacker ends the session of a notifier, to force a new connection.
+#[test]
+fn a_notifier_that_reconnects_does_not_go_to_the_clear_after_a_refusal() {
+    let setup = Setup::new();
+    let relay = setup.relay();
+    let stranger = setup.other.issue(&localhost()).unwrap();
+    let url = url(&relay, "bob", &format!("sslmode=prefer{}", setup.trusting()));
+    run(async {
+        let builder = Notifier::builder(&*url);
+        let builder = builder.backoff(Duration::from_millis(5), Duration::from_millis(20));
+        let notifier = builder.connect().await.unwrap();
+        relay.set(Plan::show(&stranger));
+        setup.server.cluster.terminate_backend(notifier.process_id().unwrap()).unwrap();
+        // The relay waits for the next message of the client.
+        notifier.notify("a", "1").await.unwrap_err();
+        until("it was refused again and again", || notifier.stats().attempts_failed >= 3).await;
+        let error = notifier.last_error().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Tls, "{error}");
+        notifier.close().await;
+    });
+    let met = relay.met();
+    assert_eq!((met[0].startup_under_tls, met[0].is_in), (Some(true), true), "{met:?}");
+    assert!(met.len() >= 4, "{met:?}");
+    assert_eq!(in_clear(&met), 0, "{met:?}");
+}
+
+/// A notifier does not reconnect: the caller connects again.
 #[test]
 fn a_new_notifier_does_not_go_to_the_clear_after_a_refusal() {
     let setup = Setup::new();
@@ -372,7 +398,8 @@ fn a_new_notifier_does_not_go_to_the_clear_after_a_refusal() {
     let stranger = setup.other.issue(&localhost()).unwrap();
     let url = url(&relay, "bob", &format!("sslmode=prefer{}", setup.trusting()));
     run(async {
-        let notifier = Notifier::connect(&*url).await.unwrap();
+        let builder = Notifier::builder(&*url).reconnect(false);
+        let notifier = builder.connect().await.unwrap();
         notifier.notify("a", "1").await.unwrap();
         relay.set(Plan::show(&stranger));
         setup.server.cluster.terminate_backend(notifier.process_id().unwrap()).unwrap();

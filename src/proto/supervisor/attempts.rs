@@ -10,8 +10,8 @@
 //!
 //! One attempt tries every host of the configuration in its order ([`route`](crate::proto::route)) and asks the password
 //! provider; that is the owner's part, which has the sockets. This part has the delays, the refusals and the limits. It
-//! knows nothing of channels: everything that opens sessions again and again can own one, as a supervisor and the first
-//! connect of a listener do.
+//! knows nothing of channels: everything that opens sessions again and again can own one, as a supervisor, the
+//! first connect of a listener and a notifier do.
 
 use std::time::{Duration, Instant};
 

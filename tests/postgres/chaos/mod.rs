@@ -19,6 +19,7 @@ mod half_open;
 mod handover;
 mod hook;
 mod many;
+mod publishing;
 mod restore;
 mod sequence;
 mod servers;

@@ -1,0 +1,250 @@
+//! [`NotifierMachine`]: the calls of a notifier, and the sessions that they go through. Without I/O.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::outcome;
+use super::pipeline::NotifierPipeline;
+use super::request::{Reply, Request};
+use super::stats::NotifierStats;
+use super::waiting::GroupLimits;
+use crate::error::{Error, ErrorKind};
+use crate::proto::session::{Session, SessionEvent};
+use crate::proto::supervisor::{Attempts, Reconnect, State};
+
+/// The settings of a notifier.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct NotifierPolicy {
+    pub(super) answer_timeout: Duration,
+    pub(super) limits: GroupLimits,
+    /// The timeout of an attempt to connect. A little longer than the timeout of the attempt itself, whose error names the step
+    /// that took the time.
+    pub(super) connect_timeout: Duration,
+    /// The delays of reconnecting. `None`: the loss of the session ends the notifier.
+    pub(super) reconnect: Option<Reconnect>,
+}
+
+/// The state machine of a notifier.
+///
+/// ```text
+///          handle_lost                 the delay has passed
+/// open ─────────────────▶ waiting ──────────────────────────▶ opening
+///  ▲                         ▲         handle_open_failed        │
+///  │                         └───────────────────────────────────┤
+///  └──────────────────────────────── handle_opened ──────────────┘
+/// ended: from everywhere, when all calls of a closed notifier are answered, or if no attempt follows
+/// ```
+#[derive(Debug)]
+pub(super) struct NotifierMachine {
+    pipeline: NotifierPipeline,
+    attempts: Attempts,
+    phase: LinkPhase,
+    /// All requests were received.
+    is_drained: bool,
+    actions: VecDeque<NotifierAction>,
+}
+
+#[derive(Debug)]
+enum LinkPhase {
+    Open { since: Instant },
+    Waiting,
+    Opening { deadline: Instant },
+    Ended(Error),
+}
+
+/// What the task must do.
+#[derive(Debug)]
+pub(super) enum NotifierAction {
+    /// Begin an attempt to connect.
+    Open,
+    /// Drop the attempt.
+    CancelOpening,
+    State(State),
+    /// A session was lost, or an attempt has failed.
+    Failed(Error),
+    /// The notifier ends. All calls are answered.
+    End(Result<(), Error>),
+}
+
+impl NotifierMachine {
+    /// Creates a machine for an open session of which the socket has accepted `written` bytes. `seed` is for the delays.
+    pub(super) fn new(policy: &NotifierPolicy, now: Instant, written: u64, seed: u64) -> Self {
+        let mut attempts = Attempts::new(policy.connect_timeout, policy.reconnect, seed);
+        attempts.begin(now);
+        attempts.succeeded();
+        let mut pipeline = NotifierPipeline::new(policy.answer_timeout, policy.limits, written);
+        pipeline.stats.sessions = 1;
+        Self {
+            pipeline,
+            attempts,
+            phase: LinkPhase::Open { since: now },
+            is_drained: false,
+            actions: VecDeque::new(),
+        }
+    }
+
+    /// Accepts a call.
+    pub(super) fn accept(&mut self, request: Request) {
+        self.pipeline.accept(request);
+        if let LinkPhase::Ended(cause) = &self.phase {
+            self.pipeline.end(cause);
+        }
+    }
+
+    /// Sets the deadline of all accepted calls to one answer timeout from `now`.
+    pub(super) fn close(&mut self, now: Instant) {
+        self.pipeline.close(now);
+    }
+
+    /// Records that no further calls follow.
+    pub(super) fn drained(&mut self) {
+        self.is_drained = true;
+    }
+
+    /// Returns whether every call has its answer.
+    #[cfg(test)]
+    pub(super) fn is_idle(&self) -> bool {
+        self.pipeline.is_idle()
+    }
+
+    /// Gives commands to the session.
+    pub(super) fn start(&mut self, now: Instant, session: &mut Session) {
+        // A session that has failed still returns events. The loss follows.
+        if matches!(self.phase, LinkPhase::Open { .. }) && session.is_ready() {
+            self.pipeline.start(now, session);
+        }
+    }
+
+    /// Records the number of bytes that the socket has accepted.
+    pub(super) fn wrote(&mut self, now: Instant, written: u64) {
+        self.pipeline.wrote(now, written);
+    }
+
+    /// Handles an event of the session.
+    pub(super) fn handle_event(&mut self, now: Instant, event: SessionEvent) {
+        self.pipeline.handle_event(now, event);
+    }
+
+    /// Handles the loss of the session, after its last write was recorded.
+    pub(super) fn handle_lost(&mut self, now: Instant, error: Error) {
+        let LinkPhase::Open { since } = self.phase else { return };
+        self.actions.push_back(NotifierAction::Failed(error.clone()));
+        self.attempts.was_live(now.saturating_duration_since(since));
+        if self.wait(now, &error, false) {
+            self.actions.push_back(NotifierAction::State(State::Reconnecting));
+            self.pipeline.lose(&error);
+        } else {
+            self.end(error);
+        }
+    }
+
+    /// Handles a new session, of which the socket has accepted `written` bytes.
+    pub(super) fn handle_opened(&mut self, now: Instant, written: u64) {
+        if !matches!(self.phase, LinkPhase::Opening { .. }) {
+            return;
+        }
+        self.phase = LinkPhase::Open { since: now };
+        self.pipeline.begin(written);
+        self.pipeline.stats.sessions += 1;
+        self.actions.push_back(NotifierAction::State(State::Connected));
+    }
+
+    /// Handles the failure of an attempt.
+    pub(super) fn handle_open_failed(&mut self, now: Instant, error: Error) {
+        if !matches!(self.phase, LinkPhase::Opening { .. }) {
+            return;
+        }
+        self.pipeline.stats.attempts_failed += 1;
+        self.actions.push_back(NotifierAction::Failed(error.clone()));
+        if self.wait(now, &error, true) {
+            self.pipeline.set_outage(error);
+        } else {
+            self.end(error);
+        }
+    }
+
+    /// Waits for the next attempt. Returns false if there is none.
+    fn wait(&mut self, now: Instant, error: &Error, was_login: bool) -> bool {
+        let waits = !self.pipeline.is_closing_over(now)
+            && self.attempts.goes_on_after(error, was_login)
+            && self.attempts.wait(now).is_some();
+        if waits {
+            self.phase = LinkPhase::Waiting;
+        }
+        waits
+    }
+
+    /// Returns when [`handle_timeout`](Self::handle_timeout) must be called. `None`: never.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let link = match self.phase {
+            LinkPhase::Open { .. } => None,
+            LinkPhase::Waiting => self.attempts.timeout(),
+            LinkPhase::Opening { deadline } => Some(deadline),
+            LinkPhase::Ended(_) => return None,
+        };
+        [self.pipeline.poll_timeout(), link].into_iter().flatten().min()
+    }
+
+    /// Answers the calls whose deadline has passed, and begins the next attempt. Returns an error if the session must end: then
+    /// [`handle_lost`](Self::handle_lost) follows.
+    pub(super) fn handle_timeout(&mut self, now: Instant) -> Option<Error> {
+        let error = self.pipeline.handle_timeout(now);
+        match self.phase {
+            LinkPhase::Open { .. } => return error,
+            LinkPhase::Ended(_) => {}
+            LinkPhase::Waiting | LinkPhase::Opening { .. } if error.is_some() => {
+                if let Some(error) = error {
+                    self.end(error);
+                }
+            }
+            LinkPhase::Waiting => {
+                if let Some(deadline) = self.attempts.begin_due(now) {
+                    self.phase = LinkPhase::Opening { deadline };
+                    self.actions.push_back(NotifierAction::Open);
+                }
+            }
+            LinkPhase::Opening { deadline } if deadline <= now => {
+                self.actions.push_back(NotifierAction::CancelOpening);
+                let message = format!("no session within {:?}", self.attempts.limit());
+                self.handle_open_failed(now, Error::new(ErrorKind::Timeout, message));
+            }
+            LinkPhase::Opening { .. } => {}
+        }
+        None
+    }
+
+    /// Ends the notifier with an error.
+    pub(super) fn end(&mut self, cause: Error) {
+        if matches!(self.phase, LinkPhase::Ended(_)) {
+            return;
+        }
+        self.attempts.stop();
+        self.pipeline.end(&cause);
+        self.phase = LinkPhase::Ended(cause.clone());
+        self.actions.push_back(NotifierAction::End(Err(cause)));
+    }
+
+    /// Returns what the task must do next.
+    pub(super) fn poll_action(&mut self) -> Option<NotifierAction> {
+        let is_over = self.is_drained && self.pipeline.is_idle();
+        if is_over && !matches!(self.phase, LinkPhase::Ended(_)) {
+            self.attempts.stop();
+            self.phase = LinkPhase::Ended(outcome::closed());
+            self.actions.push_back(NotifierAction::End(Ok(())));
+        }
+        self.actions.pop_front()
+    }
+
+    /// Returns the next answer that must be sent. All actions come first, so that a call that returns finds their effects.
+    pub(super) fn poll_answer(&mut self) -> Option<(Reply, Result<(), Error>)> {
+        self.pipeline.poll_answer()
+    }
+
+    pub(super) fn stats(&self) -> NotifierStats {
+        let mut stats = self.pipeline.stats;
+        stats.unanswered = stats
+            .calls
+            .saturating_sub(stats.committed + stats.refused + stats.in_doubt + stats.not_sent);
+        stats
+    }
+}

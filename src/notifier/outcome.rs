@@ -1,0 +1,104 @@
+//! [`Outcome`]: how a call ends, and the errors that it returns.
+
+use std::time::Duration;
+
+use crate::error::{Error, ErrorKind};
+
+/// How a call ends.
+#[derive(Debug, Clone)]
+pub(super) enum Outcome {
+    Committed,
+    /// Nothing was committed.
+    Refused(Error),
+    /// It may have been committed.
+    InDoubt(Error),
+    /// It was not sent, or not completely: nothing was committed.
+    NotSent(Error),
+}
+
+impl Outcome {
+    /// Returns the outcome of an answer of the server.
+    pub(super) fn of(answer: Result<(), Error>) -> Self {
+        match answer {
+            Ok(()) => Self::Committed,
+            // This is no refusal by the server: the answer is too large, or is not the answer to a notification. The
+            // server may have committed it.
+            Err(error) if error.kind() == ErrorKind::Unsupported => Self::InDoubt(in_doubt(&error)),
+            Err(error) if is_queue_full(&error) => Self::Refused(queue_full(error)),
+            Err(error) => Self::Refused(error),
+        }
+    }
+}
+
+/// Returns true if one invalid notification may be the reason for the refusal of a group.
+///
+/// False for the errors that every notification would get: of the transaction, the permissions, the resources, a cancelled
+/// statement or the server's state.
+pub(super) fn may_concern_one(error: &Error) -> bool {
+    if error.kind() != ErrorKind::Server || error.is_transient() {
+        return false;
+    }
+    let Some(code) = error.sqlstate() else { return false };
+    !["25", "42", "54", "55", "57", "58", "XX"].iter().any(|class| code.starts_with(class))
+}
+
+/// PostgreSQL reports a full notification queue with this code.
+fn is_queue_full(error: &Error) -> bool {
+    error.kind() == ErrorKind::Server && error.sqlstate() == Some("54000")
+}
+
+#[cold]
+fn queue_full(error: Error) -> Error {
+    error.passing().with_hint(
+        "a session that executed LISTEN is inside a transaction or does not read: see pg_notification_queue_usage()",
+    )
+}
+
+/// Returns the cause if the task is dropped before it has ended.
+#[cold]
+pub(super) fn abandoned() -> Error {
+    Error::new(ErrorKind::Closed, "the runtime of the notifier has ended")
+}
+
+/// Returns the answer to a call that waited too long to be sent. `cause`: why there is no session.
+#[cold]
+pub(super) fn late(limit: Duration, cause: Option<&Error>) -> Error {
+    let message = format!("the notification could not be sent within {limit:?}, and was not sent");
+    match cause {
+        Some(cause) => Error::caused(ErrorKind::Timeout, message, cause.clone()),
+        None => Error::new(ErrorKind::Timeout, message),
+    }
+}
+
+/// Returns the answer to a call whose command was not answered before the deadline.
+#[cold]
+pub(super) fn unanswered(limit: Duration) -> Error {
+    let cause =
+        Error::new(ErrorKind::Timeout, format!("the server did not answer within {limit:?}"));
+    in_doubt(&cause)
+}
+
+#[cold]
+pub(super) fn in_doubt(cause: &Error) -> Error {
+    Error::caused(
+        ErrorKind::InDoubt,
+        "the server has not confirmed the notification, and may have committed it",
+        cause.clone(),
+    )
+}
+
+/// Returns the error of a call after a close.
+#[cold]
+pub(super) fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "the notifier is closed, the notification was not sent")
+}
+
+/// Returns the answer to a call that was not sent before the connection ended.
+#[cold]
+pub(super) fn unsent(cause: &Error) -> Error {
+    Error::caused(
+        ErrorKind::Closed,
+        "the connection ended before the notification was sent",
+        cause.clone(),
+    )
+}
