@@ -307,6 +307,9 @@ impl Error {
     /// provider that returned an error; a pool without a free slot for the second session of the delivery proof; a full
     /// notification queue that a [`Notifier`](crate::Notifier) reports.
     ///
+    /// True for [`InDoubt`](ErrorKind::InDoubt) too: the next call may succeed, but what the first one did may be there already. Repeat it only
+    /// if that does no harm.
+    ///
     /// False for: a parameter that is not valid in itself, a password that the server refuses, an unknown database, a
     /// protocol violation, misuse, a panic.
     #[must_use]

@@ -71,7 +71,7 @@
 //! | `tls-ring` | yes | TLS by rustls, with the cryptography of ring |
 //! | `tls-aws-lc-rs` | | TLS by rustls, with the cryptography of AWS-LC: post-quantum key exchange, FIPS |
 //! | `tls` | | TLS by rustls, with the provider that the process has installed |
-//! | `tracing` | | log events of a [`Listener`] or a [`Hub`], and a span `connect` for each attempt |
+//! | `tracing` | | log events of a [`Listener`], a [`Hub`] or [`Wakeups`], and a span `connect` for each attempt |
 //! | `metrics` | | the statistics of a [`Listener`] or a [`Hub`] as counters and gauges: [`Stats`] |
 //! | `proto` | | `proto`: the parts without I/O, outside of semantic versioning |
 //! | `testing` | | `testing`: a scripted server, and a backend with real LISTEN and NOTIFY, for tests; includes `proto` |

@@ -294,7 +294,8 @@ impl Connection {
     ///   and for COPY.
     /// - [`ErrorKind::InDoubt`](crate::ErrorKind::InDoubt) when the connection ended after the statements were sent, and when
     ///   an error may be the report of a dropped notification: see [`Connection`](Self#servers-that-drop-notifications).
-    /// - [`ErrorKind::Connect`](crate::ErrorKind::Connect) when the connection ended before: nothing was executed.
+    /// - [`ErrorKind::Connect`](crate::ErrorKind::Connect) when the connection ended before they were sent, and
+    ///   [`ErrorKind::Closed`](crate::ErrorKind::Closed) when an earlier call has reported its end: nothing was executed.
     ///
     /// # Cancel safety
     /// Dropping the future does not undo the query; its answer is ignored.

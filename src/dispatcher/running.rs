@@ -15,7 +15,7 @@ use crate::error::Error;
 /// | | handlers that run | what was received | sessions |
 /// |---|---|---|---|
 /// | [`drain`](Self::drain) | finish | is handled | over a listener: stops listening first |
-/// | [`stop`](Self::stop) | finish | is dropped, and counted | over a listener: ends |
+/// | [`stop`](Self::stop) | finish | is dropped, and counted; losses too, which are not | over a listener: ends |
 /// | drop | are cancelled | is dropped | over a listener: ends |
 #[derive(Debug)]
 #[must_use = "dropping it cancels all handlers"]

@@ -10,7 +10,8 @@ pub struct Stopped {
     /// cancelled runs. One that belongs to a channel and to a topic counts for each. Zero after a drain that was complete.
     ///
     /// Not counted are:
-    /// - what a full queue has dropped, which was reported as [`Lagged`](crate::Lagged);
+    /// - what a full queue has dropped. A drain reports it to the loss handler, as [`Lagged`](crate::Lagged). A stop does not: losses that are
+    ///   unread then are dropped with the queue, and the statistics of the listener or the hub count them;
     /// - over a [`Hub`](crate::Hub), the queue of a lane whose run is [`blocked`](Self::blocked), and what the hub held back when it ended during
     ///   an outage: its subscriptions count that as [`dropped`](crate::SubscriptionStats::dropped);
     /// - over a [`Listener`](crate::Listener), the rest of its queue if the [function](crate::TopicOf::function) that finds topics is blocked, and

@@ -14,6 +14,8 @@ use crate::proto::session::{channel_name, channel_names};
 use crate::proto::supervisor::{ChannelState, State};
 
 /// A handle to a [`Hub`](crate::Hub): it subscribes, reads the state and closes, from any task. Cheap to clone.
+///
+/// A handle does not keep the hub: the hub ends when its [`Hub`](crate::Hub) is dropped.
 #[derive(Debug, Clone)]
 pub struct HubHandle {
     shared: Arc<HubShared>,

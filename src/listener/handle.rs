@@ -212,7 +212,7 @@ impl ListenerHandle {
         self.command(Command::Rotate).await.map(drop)
     }
 
-    /// Returns the wanted channels, sorted, with their states.
+    /// Returns the wanted channels, sorted, with their states. A channel that is being left is one of them until the server has answered.
     ///
     /// # Errors
     /// [`ErrorKind::Closed`] if the listener has ended.

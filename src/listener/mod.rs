@@ -206,11 +206,14 @@ impl Listener {
     ///
     /// ```no_run
     /// # async fn example(mut listener: pgbell::Listener) -> Result<(), pgbell::Error> {
+    /// use pgbell::Event;
+    ///
     /// let mut scope = listener.scope(["orders", "cancellations"]).await?;
-    /// while let Some(n) = scope.recv().await?.into_notification() {
-    ///     println!("{} from {}: {}", n.channel(), n.process_id(), n.payload());
-    ///     if n.channel() == "cancellations" {
-    ///         break;
+    /// loop {
+    ///     match scope.recv().await? {
+    ///         Event::Notification(n) if n.channel() == "cancellations" => break,
+    ///         Event::Notification(n) => println!("{} from {}", n.payload(), n.process_id()),
+    ///         loss => println!("read the orders again: {loss}"),
     ///     }
     /// }
     /// scope.leave().await?;

@@ -134,6 +134,15 @@ impl Doorbell {
         is_full
     }
 
+    /// Moves the next poll to `at`, if that is earlier. Returns whether it is.
+    pub(super) fn retry_at(&mut self, at: Option<Instant>) -> bool {
+        let is_earlier = at.is_some_and(|at| self.due.is_none_or(|due| at < due));
+        if is_earlier {
+            self.due = at;
+        }
+        is_earlier
+    }
+
     /// Returns whether there is a wake-up without the interval.
     pub(super) fn is_rung(&self) -> bool {
         self.again || self.gap.is_some() || self.shown.count > 0
@@ -205,6 +214,18 @@ mod tests {
         assert!(matches!(doorbell.take(now + INTERVAL), Some(Wake::Poll)));
         assert!(doorbell.take(now + INTERVAL).is_none());
         assert_eq!(doorbell.due(), Some(now + 2 * INTERVAL));
+    }
+
+    #[test]
+    fn a_read_that_failed_is_repeated_after_its_delay_and_not_later_than_the_interval() {
+        let (now, second) = (Instant::now(), Duration::from_secs(1));
+        let mut doorbell = doorbell(now);
+        assert!(doorbell.retry_at(Some(now + second)));
+        assert!(!doorbell.retry_at(Some(now + 2 * second)));
+        assert!(doorbell.take(now + second - Duration::from_nanos(1)).is_none());
+        assert!(matches!(doorbell.take(now + second), Some(Wake::Poll)));
+        assert_eq!(doorbell.due(), Some(now + second + INTERVAL));
+        assert!(!doorbell.retry_at(Some(now + 20 * second)) && !doorbell.retry_at(None));
     }
 
     #[test]

@@ -62,9 +62,10 @@ const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
 /// let worker = wakeups.worker("jobs")?;
 /// while worker.changed().await {
 ///     // SELECT … FOR UPDATE SKIP LOCKED LIMIT 100
-///     let jobs = claim(worker.batch_size()).await?;
-///     worker.found(jobs.len());
-///     // ...
+///     match claim(worker.batch_size()).await {
+///         Ok(jobs) => worker.found(jobs.len()), // ...
+///         Err(_) => worker.retry_in(Duration::from_secs(1)),
+///     };
 /// }
 /// # Ok(())
 /// # }

@@ -17,15 +17,16 @@ pub(super) const KEYS_BYTES_MAX: usize = 256 * 1_024;
 /// no more than that it was woken. One that reads rows by their keys reads those of [`keys`](Self::keys), if there are any:
 ///
 /// ```no_run
-/// # async fn read_rows(_: &std::collections::BTreeSet<String>) -> usize { 0 }
-/// # async fn read_all() -> usize { 0 }
+/// # async fn read_rows(_: &std::collections::BTreeSet<String>) {}
+/// # async fn read_batch(limit: usize) -> usize { 0 }
 /// # async fn example(worker: pgbell::WakeWorker) -> Result<(), pgbell::Error> {
 /// loop {
 ///     let wake = worker.wake().await?;
 ///     match wake.keys() {
 ///         Some(keys) => read_rows(keys).await,
-///         None => read_all().await,
-///     };
+///         // If it is a full batch, there may be more: one more wake-up follows.
+///         None => drop(worker.found(read_batch(worker.batch_size()).await)),
+///     }
 /// }
 /// # }
 /// ```

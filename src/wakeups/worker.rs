@@ -2,6 +2,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
@@ -16,25 +17,31 @@ use crate::error::{Error, ErrorKind};
 /// # async fn claim(limit: usize) -> Result<Vec<i64>, pgbell::Error> { Ok(vec![]) }
 /// # async fn handle(job: i64) {}
 /// # fn example(worker: pgbell::WakeWorker) {
+/// use std::time::Duration;
+///
 /// for _ in 0..4 {
 ///     let worker = worker.clone();
 ///     tokio::spawn(async move {
 ///         while worker.changed().await {
 ///             // SELECT … FOR UPDATE SKIP LOCKED LIMIT 100
-///             let jobs = claim(worker.batch_size()).await?;
+///             let Ok(jobs) = claim(worker.batch_size()).await else {
+///                 worker.retry_in(Duration::from_secs(1));
+///                 continue;
+///             };
 ///             worker.found(jobs.len());
 ///             for job in jobs {
 ///                 handle(job).await;
 ///             }
 ///         }
-///         Ok::<_, pgbell::Error>(())
 ///     });
 /// }
 /// # }
 /// ```
 ///
 /// A wake-up that a worker has received is not repeated: if its read fails, what it would have read is found by the next wake-up that reads
-/// everything, after one interval at the latest.
+/// everything, after one interval at the latest, or after [`retry_in`](Self::retry_in).
+///
+/// A worker does not keep its [`Wakeups`](crate::Wakeups): they end when they are dropped, and then the worker ends too.
 #[derive(Debug, Clone)]
 pub struct WakeWorker {
     task: Arc<TaskShared>,
@@ -104,6 +111,18 @@ impl WakeWorker {
             self.task.bell.notify_one();
         }
         is_full
+    }
+
+    /// Reports that the worker could not read what it was woken for: after `delay`, or earlier by the interval, a worker of the task is woken to
+    /// read everything. Returns false, as [`found`](Self::found) does without a full batch.
+    #[allow(clippy::must_use_candidate, reason = "the report is the purpose")]
+    pub fn retry_in(&self, delay: Duration) -> bool {
+        let at = Instant::now().into_std().checked_add(delay);
+        if self.task.lock().retry_at(at) {
+            // A worker that waits must wait for a shorter time.
+            self.task.bell.notify_one();
+        }
+        false
     }
 
     /// Returns the highest number of items that a worker should read at a time.
