@@ -346,8 +346,13 @@ mod tests {
     #[derive(Debug, Clone)]
     enum Step {
         Ring(u16),
+        /// So many different keys.
+        RingMany(usize),
         Hold,
-        Release { has_gap: bool },
+        Release {
+            has_gap: bool,
+        },
+        DiscardHeld,
         Found(usize),
         Advance(u64),
         Take,
@@ -356,8 +361,10 @@ mod tests {
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
             6 => (0..2_000_u16).prop_map(Step::Ring),
+            1 => (0..700_usize).prop_map(Step::RingMany),
             1 => Just(Step::Hold),
             1 => any::<bool>().prop_map(|has_gap| Step::Release { has_gap }),
+            1 => prop_oneof![3 => Just(Step::Take), 1 => Just(Step::DiscardHeld)],
             1 => (0..200_usize).prop_map(Step::Found),
             2 => (0..15_u64).prop_map(Step::Advance),
             3 => Just(Step::Take),
@@ -373,14 +380,26 @@ mod tests {
             let mut doorbell = doorbell(now);
             let (mut shown, mut held) = (BTreeSet::new(), BTreeSet::new());
             let (mut is_held, mut has_gap, mut again) = (false, false, false);
-            let (mut rung, mut counted) = (0, 0);
+            let (mut rung, mut shown_count, mut held_count) = (0, 0, 0);
             let mut last_full = now;
             for step in steps {
                 match step {
-                    Step::Ring(key) => {
-                        doorbell.ring(&key.to_string());
-                        (if is_held { &mut held } else { &mut shown }).insert(key.to_string());
-                        rung += 1;
+                    Step::Ring(_) | Step::RingMany(_) => {
+                        let keys = match step {
+                            Step::Ring(key) => vec![key.to_string()],
+                            Step::RingMany(count) => (0..count).map(|key| format!("k{key}")).collect(),
+                            _ => Vec::new(),
+                        };
+                        let count = if is_held { &mut held_count } else { &mut shown_count };
+                        *count += keys.len() as u64;
+                        rung += keys.len() as u64;
+                        keys.iter().for_each(|key| doorbell.ring(key));
+                        (if is_held { &mut held } else { &mut shown }).extend(keys);
+                    }
+                    Step::DiscardHeld => {
+                        doorbell.discard_held();
+                        held.clear();
+                        (is_held, held_count) = (false, 0);
                     }
                     Step::Hold => {
                         doorbell.hold();
@@ -393,6 +412,7 @@ mod tests {
                         doorbell.release();
                         (is_held, has_gap) = (false, has_gap || with_gap);
                         shown.append(&mut held);
+                        shown_count += mem::take(&mut held_count);
                     }
                     Step::Found(count) => again |= doorbell.found(count),
                     Step::Advance(seconds) => now += Duration::from_secs(seconds),
@@ -415,14 +435,16 @@ mod tests {
                             }
                         }
                         if let Wake::Notified { count, .. } = wake {
-                            counted += count;
+                            prop_assert_eq!(count, shown_count);
+                        } else {
+                            prop_assert!(has_gap || shown_count == 0);
                         }
                         shown.clear();
+                        shown_count = 0;
                         (has_gap, again) = (false, false);
                     }
                 }
             }
-            prop_assert!(counted <= rung);
             prop_assert_eq!(doorbell.counts.notifications, rung);
         }
     }

@@ -35,6 +35,7 @@ pub enum Listen {
     /// and the server needs a free connection for a moment. A pooler in transaction mode, a proxy that answers LISTEN and
     /// delivers nothing, and a standby do not pass. After a failure the next attempt follows with the delay of
     /// [`backoff`](crate::WakeupsBuilder::backoff), so listening begins when it becomes possible.
+    /// A later session that does not pass is checked again with growing delays, until it passes or is lost.
     Automatic,
 }
 

@@ -108,7 +108,8 @@ impl Wakeups {
         }
     }
 
-    /// Returns whether notifications wake at the moment, and if not, why.
+    /// Returns whether notifications wake at the moment, and if not, why. A channel that the server refuses to a later session does not change it:
+    /// the [`Resync`](crate::Wake::Resync) of its tasks names it.
     #[must_use]
     pub fn status(&self) -> WakeupsStatus {
         self.shared.status()

@@ -123,9 +123,9 @@ impl ReceiveBuffers for WakeupsSink {
 }
 
 impl Drop for WakeupsSink {
-    /// What is held back is not shown: its loss is not reported, and the next poll reads everything.
+    /// What is held back is not shown, and its loss is not reported: everything is read.
     fn drop(&mut self) {
         self.publish();
-        self.shared.discard_held();
+        self.shared.session_has_ended();
     }
 }

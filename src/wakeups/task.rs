@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::doorbell::Doorbell;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, contain};
 use crate::proto::wire;
 
 /// The interval of the poll, by default.
@@ -129,18 +129,23 @@ impl TaskShared {
         self.doorbell.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Wakes a worker, if there is a wake-up. No lock is held: a waker is code of the user.
+    /// Wakes a worker, if there is a wake-up. A waker is code of the user: no lock is held, and a panic of it concerns no other worker.
     pub(super) fn wake(&self) {
         let is_rung = self.lock().is_rung();
         if is_rung {
-            self.bell.notify_one();
+            let _ = contain(|| self.bell.notify_one());
         }
     }
 
-    /// Ends the task: every worker returns.
+    /// Ends the task. [`wake_all`](Self::wake_all) follows.
     pub(super) fn close(&self) {
         self.is_closed.store(true, Ordering::Release);
-        self.bell.notify_waiters();
+    }
+
+    /// Wakes every worker.
+    pub(super) fn wake_all(&self) {
+        // Each waker is called at most once, so the loop ends.
+        while contain(|| self.bell.notify_waiters()).is_err() {}
     }
 
     pub(super) fn is_closed(&self) -> bool {

@@ -108,7 +108,7 @@ impl WakeWorker {
     pub fn found(&self, items: usize) -> bool {
         let is_full = self.task.lock().found(items);
         if is_full {
-            self.task.bell.notify_one();
+            self.task.wake();
         }
         is_full
     }

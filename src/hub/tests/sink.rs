@@ -206,11 +206,14 @@ fn topics_of_functions_are_delivered_at_their_places_in_a_read_of_several_channe
     hub.put(&bytes, run);
     // A second loss behind the first two notifications of the read.
     let second = PlacedGap { position: StreamPosition(at.0 + 2), ..placed(0, Scope::All, &[]) };
-    hub.sink.release(vec![placed(at.0, Scope::All, &[]), second]);
+    // And a third one behind all of them.
+    let third = hub.sink.hold(&Scope::All);
+    let (first, third) = (placed(at.0, Scope::All, &[]), placed(third.0, Scope::All, &[]));
+    hub.sink.release(vec![first, second, third]);
     let all = |mailbox: &Arc<Mailbox>| (0..5).map(|_| take(mailbox)).collect::<Vec<_>>().join(", ");
-    assert_eq!(all(&of_f), "gap 1, item 2 from 0, gap 1, item 1 from 2, empty");
-    assert_eq!(all(&of_p), "gap 2, item 3 from 0, empty, empty, empty");
-    assert_eq!(all(&of_g), "gap 2, item 2 from 0, empty, empty, empty");
+    assert_eq!(all(&of_f), "gap 1, item 2 from 0, gap 1, item 1 from 2, gap 1");
+    assert_eq!(all(&of_p), "gap 2, item 3 from 0, gap 1, empty, empty");
+    assert_eq!(all(&of_g), "gap 2, item 2 from 0, gap 1, empty, empty");
     assert_eq!(hub.shared.counters.unclaimed_count(), 0);
 }
 
