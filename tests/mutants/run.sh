@@ -24,7 +24,8 @@ binary=$(cd "$copy" && CARGO_TARGET_DIR=$target/mutants cargo test --locked -p p
 run() {
     local bug tests begin=$SECONDS output found
     read -r bug tests <<<"$1"
-    if output=$(PGBELL_BUG=$bug PGBELL_SEEDS=$seeds "$binary" "$tests" --nocapture 2>&1); then
+    # A bug that lets a test wait for ever is found too.
+    if output=$(PGBELL_BUG=$bug PGBELL_SEEDS=$seeds timeout 900 "$binary" "$tests" --nocapture 2>&1); then
         printf '%-28s NOT FOUND by %s (%d seeds)\n' "$bug" "$tests" "$seeds"
         return 1
     fi
