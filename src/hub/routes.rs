@@ -288,6 +288,11 @@ impl Routes {
                 self.divided.extend([channels, second]);
             }
             Err(error) => {
+                let error = match error.kind() {
+                    ErrorKind::Server | ErrorKind::Closed => error,
+                    // A lost session is replaced, and LISTEN is sent again: only the end of the hub is an answer.
+                    _ => Error::caused(ErrorKind::Closed, "the hub has ended", error),
+                };
                 for channel in &channels {
                     self.is_refused(channel, &error, &mut woken);
                 }

@@ -191,3 +191,15 @@ fn a_subscribe_that_is_dropped_while_another_command_is_sent_leaves_nothing_behi
     hub.unlistened(&["a"]);
     hub.is_empty();
 }
+
+/// An earlier version returned the error by which the session was lost, or `Closed`, as it happened.
+#[test]
+fn a_subscribe_that_waits_while_the_hub_ends_with_an_error_returns_closed() {
+    let mut hub = Driven::new();
+    let mut waiting = [hub.subscribe(&["a"]), hub.subscribe(&["b"])];
+    hub.sends_listen(&["a", "b"]);
+    hub.ends(&["a", "b"], ErrorKind::Timeout);
+    for one in &mut waiting {
+        assert_eq!(one.result(), Some(Err(ErrorKind::Closed)));
+    }
+}

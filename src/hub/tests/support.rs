@@ -125,6 +125,11 @@ impl Driven {
         self.0.listened(arcs(channels), Err(refusal)).wake();
     }
 
+    /// The hub ends before LISTEN is answered.
+    pub(super) fn ends(&mut self, channels: &[&str], kind: ErrorKind) {
+        self.0.listened(arcs(channels), Err(Error::new(kind, "the session was lost"))).wake();
+    }
+
     pub(super) fn unlistened(&mut self, channels: &[&str]) {
         self.0.unlistened(&arcs(channels), &Ok(()));
     }
