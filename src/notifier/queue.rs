@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, oneshot};
+use tokio::sync::{Semaphore, TryAcquireError, mpsc, oneshot};
 
 use super::outcome;
-use super::request::{Message, Reply, Request};
+use super::request::{Message, Reply, Request, Room};
 use super::stats::NotifierStats;
 use crate::error::{Error, contain};
 use crate::net::{self, SessionProcessId};
@@ -23,7 +23,7 @@ const CALL_BYTES: usize = 512;
 #[derive(Debug, Clone)]
 pub(super) struct RequestQueue {
     requests: mpsc::UnboundedSender<Request>,
-    closes: mpsc::UnboundedSender<oneshot::Sender<()>>,
+    closes: mpsc::UnboundedSender<Reply<()>>,
     shared: Arc<NotifierShared>,
 }
 
@@ -130,7 +130,7 @@ impl NotifierShared {
 impl RequestQueue {
     pub(super) fn new(
         requests: mpsc::UnboundedSender<Request>,
-        closes: mpsc::UnboundedSender<oneshot::Sender<()>>,
+        closes: mpsc::UnboundedSender<Reply<()>>,
         shared: Arc<NotifierShared>,
     ) -> Self {
         Self { requests, closes, shared }
@@ -170,7 +170,7 @@ impl RequestQueue {
         let called_at = net::now();
         let room = self.acquire_room(bytes).await?;
         let (reply, answer) = oneshot::channel();
-        let reply = Reply(reply);
+        let reply = Reply::new(reply);
         let request = Request { message: message(), called_at, room: Some(room), reply };
         // If the task has ended, the reply is dropped with the request.
         let _ = self.requests.send(request);
@@ -178,13 +178,13 @@ impl RequestQueue {
     }
 
     /// Waits for room, at most one answer timeout.
-    async fn acquire_room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Error> {
+    async fn acquire_room(&self, bytes: usize) -> Result<Room, Error> {
         let NotifierShared { room, room_bytes, answer_timeout, runtime, .. } = &*self.shared;
         // A message that is larger than the queue takes all of it.
         let bytes = bytes.saturating_add(CALL_BYTES).min(*room_bytes);
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         match room.clone().try_acquire_many_owned(bytes) {
-            Ok(room) => return Ok(room),
+            Ok(room) => return Ok(Room::new(room)),
             Err(TryAcquireError::Closed) => return Err(self.shared.refusal()),
             Err(TryAcquireError::NoPermits) => {}
         }
@@ -193,7 +193,7 @@ impl RequestQueue {
             tokio::time::timeout(*answer_timeout, room.clone().acquire_many_owned(bytes))
         };
         match limited.await {
-            Ok(acquired) => acquired.map_err(|_| self.shared.refusal()),
+            Ok(acquired) => acquired.map(Room::new).map_err(|_| self.shared.refusal()),
             Err(_) => Err(self.shared.late()),
         }
     }
@@ -201,7 +201,7 @@ impl RequestQueue {
     /// Asks the task to end, and waits for its end.
     pub(super) async fn close(self) {
         let (reply, closed) = oneshot::channel();
-        if self.closes.send(reply).is_ok() {
+        if self.closes.send(Reply::new(reply)).is_ok() {
             // If the reply is dropped, the task has ended too.
             let _ = closed.await;
         }

@@ -6,11 +6,11 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Buf;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use super::machine::{NotifierAction, NotifierMachine};
 use super::queue::NotifierShared;
-use super::request::Request;
+use super::request::{Reply, Request};
 use crate::config::Config;
 use crate::error::{Error, contain};
 use crate::net::{self, Driver, DriverEvent, OpeningAttempt, SessionPurpose, Timer};
@@ -27,10 +27,10 @@ pub(super) struct NotifierTask {
     link: TaskLink,
     machine: NotifierMachine,
     requests: mpsc::UnboundedReceiver<Request>,
-    closes: mpsc::UnboundedReceiver<oneshot::Sender<()>>,
+    closes: mpsc::UnboundedReceiver<Reply<()>>,
     timer: Timer,
     /// The `close` calls that wait for the end of the task.
-    closing: Vec<oneshot::Sender<()>>,
+    closing: Vec<Reply<()>>,
     opener: SessionOpener,
 }
 
@@ -61,7 +61,7 @@ impl NotifierTask {
         driver: Driver,
         machine: NotifierMachine,
         requests: mpsc::UnboundedReceiver<Request>,
-        closes: mpsc::UnboundedReceiver<oneshot::Sender<()>>,
+        closes: mpsc::UnboundedReceiver<Reply<()>>,
         shared: Arc<NotifierShared>,
         opener: SessionOpener,
     ) -> Self {
@@ -103,7 +103,7 @@ impl NotifierTask {
         self.shared.0.set_session(None);
         self.shared.0.set_state(State::Closed);
         for reply in self.closing.drain(..) {
-            let _ = reply.send(());
+            reply.send(());
         }
     }
 

@@ -5,6 +5,7 @@ mod reconnect;
 mod server;
 #[cfg(feature = "testing")]
 mod simulation;
+mod wakers;
 
 use std::time::{Duration, Instant};
 
@@ -87,7 +88,7 @@ impl NotifierScene {
 
     fn accept(&mut self, message: Message) -> Call {
         let (reply, call) = oneshot::channel();
-        let reply = Reply(reply);
+        let reply = Reply::new(reply);
         self.machine.accept(Request { message, called_at: self.now, room: None, reply });
         self.start();
         call

@@ -2,6 +2,7 @@
 
 use tokio::sync::watch;
 
+use crate::error::contain;
 use crate::proto::supervisor::State;
 
 /// The state, written only by the task.
@@ -39,7 +40,12 @@ impl StateWatch {
     }
 
     pub(crate) fn set(&self, state: State) {
-        self.0.send_modify(|entered| entered.enter(state));
+        // The wakers of the tasks that wait are the user's code and may panic. Each is called at most once, so the loop ends.
+        let mut result = contain(|| self.0.send_modify(|entered| entered.enter(state)));
+        while result.is_err() {
+            // The state is entered. Wakes the tasks that the panic has left asleep.
+            result = contain(|| self.0.send_modify(|_| ()));
+        }
     }
 
     #[cfg(all(test, feature = "testing"))]

@@ -178,7 +178,7 @@ impl NotifierSimulation {
                 (0..count).map(|index| self.pair(number, index, is_many)).collect();
             let message = message(&pairs, is_many);
             let (reply, answer) = oneshot::channel();
-            let reply = Reply(reply);
+            let reply = Reply::new(reply);
             self.note(|| format!("call {number}: {pairs:?}{}", if is_many { " many" } else { "" }));
             self.machine.accept(Request { message, called_at: self.now, room: None, reply });
             let reply = Some(answer);
