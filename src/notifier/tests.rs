@@ -1,5 +1,6 @@
 //! Tests of the machine with scripted bytes and a simulated clock.
 
+mod deadlines;
 mod groups;
 mod reconnect;
 mod server;
@@ -15,7 +16,7 @@ use tokio::sync::oneshot::{self, Receiver};
 use super::machine::{NotifierMachine, NotifierPolicy};
 use super::pipeline::PIPELINE_MAX;
 use super::request::{Message, Reply, Request};
-use super::waiting::GroupLimits;
+use super::waiting::{GroupLimits, WaitingCalls};
 use crate::error::{Error, ErrorKind};
 use crate::proto::auth::{AuthPolicy, Credentials, ScramNonce};
 use crate::proto::session::{Login, Session};
