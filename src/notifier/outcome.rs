@@ -86,6 +86,16 @@ pub(super) fn in_doubt(cause: &Error) -> Error {
     )
 }
 
+/// Returns the cause if an error of the server may not be the answer to the oldest command.
+#[cold]
+pub(super) fn stray(error: &Error) -> Error {
+    let message =
+        "the connection was closed, because an error may not be the answer to its notification";
+    Error::caused(ErrorKind::Connect, message, error.clone()).with_hint(
+        "another client of a pooler has executed LISTEN in this session: let the notifier connect to the server without the pooler",
+    )
+}
+
 /// Returns the error of a call after a close.
 #[cold]
 pub(super) fn closed() -> Error {

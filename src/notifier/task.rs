@@ -154,10 +154,21 @@ impl NotifierTask {
                 let now = net::now();
                 self.machine.wrote(now, driver.written());
                 match std::task::ready!(step) {
-                    Ok(DriverEvent::Event(event)) => self.machine.handle_event(now, event),
+                    Ok(DriverEvent::Event(event)) => {
+                        match self.machine.stray_error(&event, &driver.session) {
+                            None => self.machine.handle_event(now, event),
+                            Some(error) => {
+                                let error = driver.session.fail(error);
+                                self.lose(error);
+                            }
+                        }
+                    }
                     Ok(DriverEvent::Private) => {}
                     // The session has no LISTEN: the notifications are meant for another client of a pooler.
-                    Ok(DriverEvent::Run(run)) => driver.input.advance(run.bytes),
+                    Ok(DriverEvent::Run(run)) => {
+                        driver.input.advance(run.bytes);
+                        self.machine.handle_notifications();
+                    }
                     Err(error) => self.lose(error),
                 }
             }

@@ -125,8 +125,12 @@ impl NotifierScene {
 
     /// The server sends these bytes. Returns the error that ended the session.
     fn receive(&mut self, bytes: &[u8]) -> Option<Error> {
-        let error = self.session.handle_input(self.now, &mut BytesMut::from(bytes)).err();
+        let mut error = self.session.handle_input(self.now, &mut BytesMut::from(bytes)).err();
         while let Some(event) = self.session.poll_event() {
+            if let Some(stray) = self.machine.stray_error(&event, &self.session) {
+                error = Some(self.session.fail(stray));
+                break;
+            }
             self.machine.handle_event(self.now, event);
         }
         if let Some(error) = &error {
