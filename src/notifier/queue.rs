@@ -149,8 +149,9 @@ impl RequestQueue {
     }
 
     /// Waits until the notifier is in this state, or was in it since the call.
-    pub(super) async fn wait_state(&self, state: State) -> Result<(), Error> {
-        if self.shared.state.wait(state).await { Ok(()) } else { Err(self.shared.refusal()) }
+    pub(super) fn wait_state(&self, state: State) -> impl Future<Output = Result<(), Error>> {
+        let entered = self.shared.state.wait(state);
+        async move { if entered.await { Ok(()) } else { Err(self.shared.refusal()) } }
     }
 
     pub(super) fn stats(&self) -> NotifierStats {
@@ -198,11 +199,12 @@ impl RequestQueue {
         }
     }
 
-    /// Asks the task to end, and waits for its end.
-    pub(super) async fn close(self) {
+    /// Asks the task to end. The future waits for its end.
+    pub(super) fn close(self) -> impl Future<Output = ()> {
         let (reply, closed) = oneshot::channel();
-        if self.closes.send(Reply::new(reply)).is_ok() {
-            // If the reply is dropped, the task has ended too.
+        // If the task has ended, the reply is dropped.
+        let _ = self.closes.send(Reply::new(reply));
+        async move {
             let _ = closed.await;
         }
     }

@@ -55,16 +55,22 @@ impl StateWatch {
 
     /// Waits until the state is this one, or was this one since the call. Returns false if it is `Closed`, and will never be
     /// this one.
-    pub(crate) async fn wait(&self, state: State) -> bool {
+    pub(crate) fn wait(&self, state: State) -> impl Future<Output = bool> + use<> {
         let mut watch = self.0.subscribe();
-        let before = watch.borrow().times(state);
-        loop {
-            let current = *watch.borrow_and_update();
-            if current.state == state || current.times(state) != before {
+        // Now, and not when the future is polled first.
+        let before = *watch.borrow();
+        async move {
+            if before.state == state {
                 return true;
             }
-            if current.state == State::Closed || watch.changed().await.is_err() {
-                return false;
+            loop {
+                let current = *watch.borrow_and_update();
+                if current.state == state || current.times(state) != before.times(state) {
+                    return true;
+                }
+                if current.state == State::Closed || watch.changed().await.is_err() {
+                    return false;
+                }
             }
         }
     }

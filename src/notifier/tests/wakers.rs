@@ -2,11 +2,12 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 
 use super::*;
+use crate::notifier::queue::{NotifierShared, RequestQueue};
 use crate::notifier::request::Room;
 use crate::proto::supervisor::State;
 use crate::queue::StateWatch;
@@ -86,4 +87,26 @@ fn a_new_state_is_set_if_the_waker_of_a_task_that_waits_for_it_panics() {
     for one in &mut waiting {
         assert!(one.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready());
     }
+}
+
+/// In an earlier version the wait began when the future was polled first.
+#[test]
+fn a_state_that_is_entered_before_the_first_poll_of_a_wait_is_not_missed() {
+    let watch = StateWatch::new(State::Connected);
+    let waiting = pin!(watch.wait(State::Reconnecting));
+    watch.set(State::Reconnecting);
+    watch.set(State::Closed);
+    let polled = waiting.poll(&mut Context::from_waker(Waker::noop()));
+    assert_eq!(polled, Poll::Ready(true));
+}
+
+/// In an earlier version nothing was closed.
+#[tokio::test]
+async fn a_close_whose_future_is_dropped_before_it_is_polled_is_a_close() {
+    let (requests, _inbox) = mpsc::unbounded_channel();
+    let (closes, mut ends) = mpsc::unbounded_channel();
+    let shared = Arc::new(NotifierShared::new(None, TIMEOUT, 1_000));
+    let queue = RequestQueue::new(requests, closes, shared);
+    drop(queue.close());
+    assert!(ends.try_recv().is_ok());
 }
