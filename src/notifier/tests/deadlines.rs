@@ -76,7 +76,7 @@ fn a_call_that_is_accepted_late_and_is_part_of_a_group_keeps_its_deadline() {
 /// In an earlier version each call of a lost session was inserted by itself, which moved the others each time.
 #[test]
 fn many_calls_are_put_back_in_their_order_and_each_is_moved_once() {
-    const CALLS: u64 = 200_000;
+    const CALLS: u64 = 400_000;
     let now = Instant::now();
     let call = |number| {
         let (reply, _) = oneshot::channel();
@@ -94,8 +94,8 @@ fn many_calls_are_put_back_in_their_order_and_each_is_moved_once() {
     let begin = Instant::now();
     // In the reverse order, and all but the last one are between others.
     waiting.put_back((0..CALLS).rev().filter(|number| number % 2 == 1).map(call).collect());
-    // One of them moved 100,000 calls of more than 100 bytes, and all of them 10^12 bytes.
-    assert!(begin.elapsed() < seconds(20), "{:?}", begin.elapsed());
+    // One of them moved up to 130,000 calls, and all of them took 20 s.
+    assert!(begin.elapsed() < seconds(8), "{:?}", begin.elapsed());
     let calls = waiting.next_transaction(true).unwrap();
     assert!(calls.iter().map(|call| call.number).eq(0..CALLS));
     assert!(waiting.is_empty() && waiting.oldest().is_none());
