@@ -40,9 +40,16 @@ const QUEUE_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// | [`close`](Notifier::close), and the task after the last clone was dropped | T + 1 s |
 ///
 /// # Memory
-/// The queue, which holds all unanswered calls, takes at most [`queue_bytes`](Self::queue_bytes), 8 MiB by default,
-/// and their encoded commands at most twice as much until they are written. A group takes at most 256 KiB. A call that is larger than the queue is
-/// accepted when the queue is empty. Further calls wait, and keep their arguments meanwhile.
+/// Q is [`queue_bytes`](Self::queue_bytes), 8 MiB by default:
+///
+/// | what | takes at most |
+/// |---|---|
+/// | the queue, which holds all unanswered calls | Q |
+/// | their encoded commands, until they are written | 4 Q: each `"` and `\` of a group is escaped, and the buffer may be twice as large as its content |
+/// | the group that is being encoded | 4 × (256 KiB + 3 bytes for each of its calls), about 1 MiB |
+///
+/// The limit of a group, 256 KiB, is that of its channels and payloads before they are escaped. A call that is larger than the queue is
+/// accepted when the queue is empty: then Q is its size. Further calls wait, and keep their arguments meanwhile.
 #[derive(Debug, Clone)]
 #[must_use = "nothing happens before connect"]
 pub struct NotifierBuilder {

@@ -15,7 +15,7 @@ pub(super) struct Call {
     pub(super) reply: Option<Reply>,
     /// The part of a refused group that it belongs to. 0: none. Calls of different parts are never sent together.
     pub(super) part: u64,
-    _room: Room,
+    _room: Option<Room>,
 }
 
 impl Call {

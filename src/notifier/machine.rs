@@ -41,6 +41,8 @@ pub(super) struct NotifierMachine {
     phase: LinkPhase,
     /// All requests were received.
     is_drained: bool,
+    /// Notifications have arrived on this session: another client of a pooler has executed LISTEN in it.
+    has_notifications: bool,
     actions: VecDeque<NotifierAction>,
 }
 
@@ -79,6 +81,7 @@ impl NotifierMachine {
             attempts,
             phase: LinkPhase::Open { since: now },
             is_drained: false,
+            has_notifications: false,
             actions: VecDeque::new(),
         }
     }
@@ -120,6 +123,19 @@ impl NotifierMachine {
         self.pipeline.wrote(now, written);
     }
 
+    /// Records that notifications for another client have arrived.
+    pub(super) fn handle_notifications(&mut self) {
+        self.has_notifications = true;
+    }
+
+    /// Returns the error by which the session must end, if this answer may be the report of a dropped notification: then all
+    /// later answers may be those of the commands before. Called before [`handle_event`](Self::handle_event).
+    pub(super) fn stray_error(&self, event: &SessionEvent, session: &Session) -> Option<Error> {
+        let SessionEvent::Done { result: Err(error), status, .. } = event else { return None };
+        let is_possible = self.has_notifications && session.may_report_a_drop(error, *status);
+        is_possible.then(|| outcome::stray(error))
+    }
+
     /// Handles an event of the session.
     pub(super) fn handle_event(&mut self, now: Instant, event: SessionEvent) {
         self.pipeline.handle_event(now, event);
@@ -144,6 +160,7 @@ impl NotifierMachine {
             return;
         }
         self.phase = LinkPhase::Open { since: now };
+        self.has_notifications = false;
         self.pipeline.begin(written);
         self.pipeline.stats.sessions += 1;
         self.actions.push_back(NotifierAction::State(State::Connected));

@@ -42,8 +42,11 @@ use crate::proto::wire;
 /// - PostgreSQL delivers equal notifications of one transaction only once. Therefore a group never has two calls with the same
 ///   channel and payload: the second one goes into the next transaction, which waits for no answer.
 ///
-/// Notifications are committed in the order in which the calls were accepted, except for those of a group that was refused. A call of
-/// [`notify_many`](Self::notify_many) is one transaction of its own, and waits for no answer to another one.
+/// One session commits notifications in the order in which the calls were accepted: that is the order in which they got room in the
+/// [queue](NotifierBuilder::queue_bytes), and calls of several tasks may be accepted in another order than they were made. There are two
+/// exceptions: the notifications of a group that was refused, and those that are in doubt after their session was lost. The server may
+/// commit the latter after later calls on the next session. A call of [`notify_many`](Self::notify_many) is one transaction of its own, and
+/// waits for no answer to another one.
 ///
 /// # Reconnecting
 /// After its session is lost, a notifier connects again, with [delays](NotifierBuilder::backoff). Calls whose notifications were sent
@@ -199,9 +202,9 @@ impl Notifier {
     /// background.
     ///
     /// # Cancel safety
-    /// Dropping the future does not cancel the close.
-    pub async fn close(self) {
-        self.queue.close().await;
+    /// The close begins with the call, not when the future is polled first. Dropping the future does not cancel it.
+    pub fn close(self) -> impl Future<Output = ()> {
+        self.queue.close()
     }
 
     /// Returns the process id of the server process: the
@@ -225,8 +228,8 @@ impl Notifier {
     ///
     /// # Cancel safety
     /// It changes nothing.
-    pub async fn wait_state(&self, state: State) -> Result<(), Error> {
-        self.queue.wait_state(state).await
+    pub fn wait_state(&self, state: State) -> impl Future<Output = Result<(), Error>> {
+        self.queue.wait_state(state)
     }
 
     /// Returns the statistics. A call is counted before it returns.

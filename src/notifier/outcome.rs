@@ -32,14 +32,13 @@ impl Outcome {
 
 /// Returns true if one invalid notification may be the reason for the refusal of a group.
 ///
-/// False for the errors that every notification would get: of the transaction, the permissions, the resources, a cancelled
-/// statement or the server's state.
+/// Those are the errors of class 22, data exceptions: an invalid channel or payload (22023), or text that is invalid in the
+/// encoding of the server (22021, 22P05). Every other error would be the answer to every notification.
 pub(super) fn may_concern_one(error: &Error) -> bool {
     if error.kind() != ErrorKind::Server || error.is_transient() {
         return false;
     }
-    let Some(code) = error.sqlstate() else { return false };
-    !["25", "42", "54", "55", "57", "58", "XX"].iter().any(|class| code.starts_with(class))
+    error.sqlstate().is_some_and(|code| code.starts_with("22"))
 }
 
 /// PostgreSQL reports a full notification queue with this code.
@@ -84,6 +83,16 @@ pub(super) fn in_doubt(cause: &Error) -> Error {
         ErrorKind::InDoubt,
         "the server has not confirmed the notification, and may have committed it",
         cause.clone(),
+    )
+}
+
+/// Returns the cause if an error of the server may not be the answer to the oldest command.
+#[cold]
+pub(super) fn stray(error: &Error) -> Error {
+    let message =
+        "the connection was closed, because an error may not be the answer to its notification";
+    Error::caused(ErrorKind::Connect, message, error.clone()).with_hint(
+        "another client of a pooler has executed LISTEN in this session: let the notifier connect to the server without the pooler",
     )
 }
 

@@ -61,13 +61,14 @@ struct InFlight {
     /// The value of `written` when the last byte of this command was written.
     end: u64,
     calls: Vec<Call>,
+    /// When the oldest call was made that has not returned. A later call may be older, because it has waited for room.
+    oldest: Option<Instant>,
     is_group: bool,
 }
 
-impl InFlight {
-    fn oldest_unanswered(&self) -> Option<&Call> {
-        self.calls.iter().find(|call| call.reply.is_some())
-    }
+/// Returns when the oldest call was made that has not returned.
+fn oldest_of(calls: &[Call]) -> Option<Instant> {
+    calls.iter().filter(|call| call.reply.is_some()).map(|call| call.called_at).min()
 }
 
 impl NotifierPipeline {
@@ -127,7 +128,8 @@ impl NotifierPipeline {
                     self.groups += usize::from(is_group);
                     self.stats.transactions += 1;
                     self.stats.groups += u64::from(calls.len() > 1);
-                    self.in_flight.push_back(InFlight { id, end, calls, is_group });
+                    let oldest = oldest_of(&calls);
+                    self.in_flight.push_back(InFlight { id, end, calls, oldest, is_group });
                 }
                 Err(error) => self.answer_all(calls, &Outcome::NotSent(error)),
             }
@@ -187,10 +189,10 @@ impl NotifierPipeline {
 
     /// Returns when [`handle_timeout`](Self::handle_timeout) must be called. `None`: never.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        let unsent = self.waiting.front().and_then(|call| self.send_deadline(call));
+        let unsent = self.waiting.oldest().and_then(|oldest| self.send_deadline(oldest));
         // Halves of a refused group are behind later calls: each transaction is looked at.
-        let oldest = self.in_flight.iter().filter_map(InFlight::oldest_unanswered);
-        let unanswered = oldest.filter_map(|call| self.call_deadline(call)).min();
+        let oldest = self.in_flight.iter().filter_map(|command| command.oldest).min();
+        let unanswered = oldest.and_then(|oldest| self.call_deadline(oldest));
         [unsent, unanswered, self.silence_deadline(), self.close_deadline()]
             .into_iter()
             .flatten()
@@ -210,22 +212,24 @@ impl NotifierPipeline {
             );
             return Some(Error::new(ErrorKind::Timeout, message));
         }
-        while let Some(call) = self.waiting.front()
-            && is_over(self.send_deadline(call), now)
-            && let Some(call) = self.waiting.pop_front()
+        while let Some(oldest) = self.waiting.oldest()
+            && is_over(self.send_deadline(oldest), now)
+            && let Some(call) = self.waiting.pop_oldest()
         {
             let late = outcome::late(limit, self.outage.as_ref());
             self.answer(call.reply, Outcome::NotSent(late));
         }
         let mut late = Vec::new();
         let (limit, factor) = (self.answer_timeout, CALL_TIMEOUTS);
+        let is_late = |called_at| is_over(after(called_at, limit, factor), now);
         for command in &mut self.in_flight {
-            for call in command.calls.iter_mut().filter(|call| call.reply.is_some()) {
-                if !is_over(after(call.called_at, limit, factor), now) {
-                    break;
-                }
+            if !command.oldest.is_some_and(is_late) {
+                continue;
+            }
+            for call in command.calls.iter_mut().filter(|call| is_late(call.called_at)) {
                 late.extend(call.reply.take());
             }
+            command.oldest = oldest_of(&command.calls);
         }
         for reply in late {
             let unanswered = outcome::unanswered(limit.saturating_mul(factor));
@@ -291,13 +295,13 @@ impl NotifierPipeline {
     }
 
     /// After a close the deadline of the close applies, unless the call has waited for twice the answer timeout before.
-    fn send_deadline(&self, call: &Call) -> Option<Instant> {
+    fn send_deadline(&self, called_at: Instant) -> Option<Instant> {
         let factor = if self.closing_since.is_some() { CALL_TIMEOUTS } else { 1 };
-        after(call.called_at, self.answer_timeout, factor)
+        after(called_at, self.answer_timeout, factor)
     }
 
-    fn call_deadline(&self, call: &Call) -> Option<Instant> {
-        after(call.called_at, self.answer_timeout, CALL_TIMEOUTS)
+    fn call_deadline(&self, called_at: Instant) -> Option<Instant> {
+        after(called_at, self.answer_timeout, CALL_TIMEOUTS)
     }
 
     fn silence_deadline(&self) -> Option<Instant> {

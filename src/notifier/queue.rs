@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, oneshot};
+use tokio::sync::{Semaphore, TryAcquireError, mpsc, oneshot};
 
 use super::outcome;
-use super::request::{Message, Reply, Request};
+use super::request::{Message, Reply, Request, Room};
 use super::stats::NotifierStats;
 use crate::error::{Error, contain};
 use crate::net::{self, SessionProcessId};
@@ -23,7 +23,7 @@ const CALL_BYTES: usize = 512;
 #[derive(Debug, Clone)]
 pub(super) struct RequestQueue {
     requests: mpsc::UnboundedSender<Request>,
-    closes: mpsc::UnboundedSender<oneshot::Sender<()>>,
+    closes: mpsc::UnboundedSender<Reply<()>>,
     shared: Arc<NotifierShared>,
 }
 
@@ -130,7 +130,7 @@ impl NotifierShared {
 impl RequestQueue {
     pub(super) fn new(
         requests: mpsc::UnboundedSender<Request>,
-        closes: mpsc::UnboundedSender<oneshot::Sender<()>>,
+        closes: mpsc::UnboundedSender<Reply<()>>,
         shared: Arc<NotifierShared>,
     ) -> Self {
         Self { requests, closes, shared }
@@ -149,8 +149,9 @@ impl RequestQueue {
     }
 
     /// Waits until the notifier is in this state, or was in it since the call.
-    pub(super) async fn wait_state(&self, state: State) -> Result<(), Error> {
-        if self.shared.state.wait(state).await { Ok(()) } else { Err(self.shared.refusal()) }
+    pub(super) fn wait_state(&self, state: State) -> impl Future<Output = Result<(), Error>> {
+        let entered = self.shared.state.wait(state);
+        async move { if entered.await { Ok(()) } else { Err(self.shared.refusal()) } }
     }
 
     pub(super) fn stats(&self) -> NotifierStats {
@@ -170,7 +171,7 @@ impl RequestQueue {
         let called_at = net::now();
         let room = self.acquire_room(bytes).await?;
         let (reply, answer) = oneshot::channel();
-        let reply = Reply(reply);
+        let reply = Reply::new(reply);
         let request = Request { message: message(), called_at, room: Some(room), reply };
         // If the task has ended, the reply is dropped with the request.
         let _ = self.requests.send(request);
@@ -178,13 +179,13 @@ impl RequestQueue {
     }
 
     /// Waits for room, at most one answer timeout.
-    async fn acquire_room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Error> {
+    async fn acquire_room(&self, bytes: usize) -> Result<Room, Error> {
         let NotifierShared { room, room_bytes, answer_timeout, runtime, .. } = &*self.shared;
         // A message that is larger than the queue takes all of it.
         let bytes = bytes.saturating_add(CALL_BYTES).min(*room_bytes);
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         match room.clone().try_acquire_many_owned(bytes) {
-            Ok(room) => return Ok(room),
+            Ok(room) => return Ok(Room::new(room)),
             Err(TryAcquireError::Closed) => return Err(self.shared.refusal()),
             Err(TryAcquireError::NoPermits) => {}
         }
@@ -193,16 +194,17 @@ impl RequestQueue {
             tokio::time::timeout(*answer_timeout, room.clone().acquire_many_owned(bytes))
         };
         match limited.await {
-            Ok(acquired) => acquired.map_err(|_| self.shared.refusal()),
+            Ok(acquired) => acquired.map(Room::new).map_err(|_| self.shared.refusal()),
             Err(_) => Err(self.shared.late()),
         }
     }
 
-    /// Asks the task to end, and waits for its end.
-    pub(super) async fn close(self) {
+    /// Asks the task to end. The future waits for its end.
+    pub(super) fn close(self) -> impl Future<Output = ()> {
         let (reply, closed) = oneshot::channel();
-        if self.closes.send(reply).is_ok() {
-            // If the reply is dropped, the task has ended too.
+        // If the task has ended, the reply is dropped.
+        let _ = self.closes.send(Reply::new(reply));
+        async move {
             let _ = closed.await;
         }
     }

@@ -6,11 +6,11 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Buf;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use super::machine::{NotifierAction, NotifierMachine};
 use super::queue::NotifierShared;
-use super::request::Request;
+use super::request::{Reply, Request};
 use crate::config::Config;
 use crate::error::{Error, contain};
 use crate::net::{self, Driver, DriverEvent, OpeningAttempt, SessionPurpose, Timer};
@@ -27,10 +27,10 @@ pub(super) struct NotifierTask {
     link: TaskLink,
     machine: NotifierMachine,
     requests: mpsc::UnboundedReceiver<Request>,
-    closes: mpsc::UnboundedReceiver<oneshot::Sender<()>>,
+    closes: mpsc::UnboundedReceiver<Reply<()>>,
     timer: Timer,
     /// The `close` calls that wait for the end of the task.
-    closing: Vec<oneshot::Sender<()>>,
+    closing: Vec<Reply<()>>,
     opener: SessionOpener,
 }
 
@@ -61,7 +61,7 @@ impl NotifierTask {
         driver: Driver,
         machine: NotifierMachine,
         requests: mpsc::UnboundedReceiver<Request>,
-        closes: mpsc::UnboundedReceiver<oneshot::Sender<()>>,
+        closes: mpsc::UnboundedReceiver<Reply<()>>,
         shared: Arc<NotifierShared>,
         opener: SessionOpener,
     ) -> Self {
@@ -103,7 +103,7 @@ impl NotifierTask {
         self.shared.0.set_session(None);
         self.shared.0.set_state(State::Closed);
         for reply in self.closing.drain(..) {
-            let _ = reply.send(());
+            reply.send(());
         }
     }
 
@@ -154,10 +154,21 @@ impl NotifierTask {
                 let now = net::now();
                 self.machine.wrote(now, driver.written());
                 match std::task::ready!(step) {
-                    Ok(DriverEvent::Event(event)) => self.machine.handle_event(now, event),
+                    Ok(DriverEvent::Event(event)) => {
+                        match self.machine.stray_error(&event, &driver.session) {
+                            None => self.machine.handle_event(now, event),
+                            Some(error) => {
+                                let error = driver.session.fail(error);
+                                self.lose(error);
+                            }
+                        }
+                    }
                     Ok(DriverEvent::Private) => {}
                     // The session has no LISTEN: the notifications are meant for another client of a pooler.
-                    Ok(DriverEvent::Run(run)) => driver.input.advance(run.bytes),
+                    Ok(DriverEvent::Run(run)) => {
+                        driver.input.advance(run.bytes);
+                        self.machine.handle_notifications();
+                    }
                     Err(error) => self.lose(error),
                 }
             }

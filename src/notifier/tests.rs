@@ -1,10 +1,12 @@
 //! Tests of the machine with scripted bytes and a simulated clock.
 
+mod deadlines;
 mod groups;
 mod reconnect;
 mod server;
 #[cfg(feature = "testing")]
 mod simulation;
+mod wakers;
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +16,7 @@ use tokio::sync::oneshot::{self, Receiver};
 use super::machine::{NotifierMachine, NotifierPolicy};
 use super::pipeline::PIPELINE_MAX;
 use super::request::{Message, Reply, Request};
-use super::waiting::GroupLimits;
+use super::waiting::{GroupLimits, WaitingCalls};
 use crate::error::{Error, ErrorKind};
 use crate::proto::auth::{AuthPolicy, Credentials, ScramNonce};
 use crate::proto::session::{Login, Session};
@@ -87,7 +89,7 @@ impl NotifierScene {
 
     fn accept(&mut self, message: Message) -> Call {
         let (reply, call) = oneshot::channel();
-        let reply = Reply(reply);
+        let reply = Reply::new(reply);
         self.machine.accept(Request { message, called_at: self.now, room: None, reply });
         self.start();
         call
@@ -123,8 +125,12 @@ impl NotifierScene {
 
     /// The server sends these bytes. Returns the error that ended the session.
     fn receive(&mut self, bytes: &[u8]) -> Option<Error> {
-        let error = self.session.handle_input(self.now, &mut BytesMut::from(bytes)).err();
+        let mut error = self.session.handle_input(self.now, &mut BytesMut::from(bytes)).err();
         while let Some(event) = self.session.poll_event() {
+            if let Some(stray) = self.machine.stray_error(&event, &self.session) {
+                error = Some(self.session.fail(stray));
+                break;
+            }
             self.machine.handle_event(self.now, event);
         }
         if let Some(error) = &error {

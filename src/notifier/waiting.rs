@@ -1,6 +1,7 @@
 //! [`WaitingCalls`]: the calls that were not sent yet, and which of them are sent together.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::time::Instant;
 
 use super::call::Call;
 use crate::proto::wire::buffer;
@@ -31,25 +32,36 @@ pub(super) struct WaitingCalls {
     calls: VecDeque<Call>,
     /// How many of them belong to the current flush.
     flush: usize,
+    /// The latest `called_at` of all calls so far.
+    latest: Option<Instant>,
+    /// The waiting calls that may be older than a call before them, because they have waited for room. No other call is older
+    /// than one before it, so the oldest call is the first one of these, or the front.
+    early: BTreeSet<(Instant, u64)>,
     limits: GroupLimits,
 }
 
 impl WaitingCalls {
     pub(super) fn new(limits: GroupLimits) -> Self {
-        Self { calls: VecDeque::new(), flush: 0, limits }
+        Self { calls: VecDeque::new(), flush: 0, latest: None, early: BTreeSet::new(), limits }
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.calls.is_empty()
     }
 
-    pub(super) fn front(&self) -> Option<&Call> {
-        self.calls.front()
+    /// Returns when the oldest call was made.
+    pub(super) fn oldest(&self) -> Option<Instant> {
+        let front = self.calls.front()?.called_at;
+        Some(self.early.first().map_or(front, |(early, _)| front.min(*early)))
     }
 
     pub(super) fn push(&mut self, call: Call) {
         // A transaction of several notifications waits for no group, and neither do the calls before it: the order is kept.
         let is_many = call.pair().is_none();
+        if self.latest.is_some_and(|latest| call.called_at < latest) {
+            self.early.insert((call.called_at, call.number));
+        }
+        self.latest = self.latest.max(Some(call.called_at));
         self.calls.push_back(call);
         if is_many {
             self.flush = self.calls.len();
@@ -57,11 +69,17 @@ impl WaitingCalls {
     }
 
     /// Inserts calls at the places that their numbers give them. They belong to the current flush.
-    pub(super) fn put_back(&mut self, calls: impl IntoIterator<Item = Call>) {
-        for call in calls {
-            let at = self.calls.partition_point(|waiting| waiting.number < call.number);
-            self.calls.insert(at, call);
-            self.flush = (self.flush + 1).max(at + 1);
+    pub(super) fn put_back(&mut self, calls: Vec<Call>) {
+        let Some(last) = calls.iter().map(|call| call.number).max() else { return };
+        self.early.extend(calls.iter().map(|call| (call.called_at, call.number)));
+        let flush = self.flush + calls.len();
+        // Only the calls before the last one are moved, and each of them once.
+        let before = self.calls.partition_point(|waiting| waiting.number < last);
+        let mut merged: Vec<Call> = self.calls.drain(..before).chain(calls).collect();
+        merged.sort_by_key(|call| call.number);
+        self.flush = flush.max(merged.len());
+        for call in merged.into_iter().rev() {
+            self.calls.push_front(call);
         }
     }
 
@@ -71,8 +89,25 @@ impl WaitingCalls {
     }
 
     pub(super) fn pop_front(&mut self) -> Option<Call> {
+        let call = self.calls.pop_front()?;
         self.flush = self.flush.saturating_sub(1);
-        self.calls.pop_front()
+        self.early.remove(&(call.called_at, call.number));
+        Some(call)
+    }
+
+    /// Removes the oldest call.
+    pub(super) fn pop_oldest(&mut self) -> Option<Call> {
+        let front = self.calls.front()?.called_at;
+        let Some((called_at, number)) = self.early.first().copied() else {
+            return self.pop_front();
+        };
+        if front <= called_at {
+            return self.pop_front();
+        }
+        self.early.pop_first();
+        let at = self.calls.partition_point(|call| call.number < number);
+        self.flush -= usize::from(at < self.flush);
+        self.calls.remove(at)
     }
 
     /// Returns the calls of the next transaction. While a group is unanswered, only the current flush is sent.
@@ -83,7 +118,12 @@ impl WaitingCalls {
         }
         let count = self.count_of_next()?;
         self.flush = self.flush.saturating_sub(count);
-        let calls = self.calls.drain(..count).collect();
+        let calls: Vec<Call> = self.calls.drain(..count).collect();
+        if !self.early.is_empty() {
+            for call in &calls {
+                self.early.remove(&(call.called_at, call.number));
+            }
+        }
         Some(calls)
     }
 

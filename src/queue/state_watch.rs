@@ -2,6 +2,7 @@
 
 use tokio::sync::watch;
 
+use crate::error::contain;
 use crate::proto::supervisor::State;
 
 /// The state, written only by the task.
@@ -39,7 +40,12 @@ impl StateWatch {
     }
 
     pub(crate) fn set(&self, state: State) {
-        self.0.send_modify(|entered| entered.enter(state));
+        // The wakers of the tasks that wait are the user's code and may panic. Each is called at most once, so the loop ends.
+        let mut result = contain(|| self.0.send_modify(|entered| entered.enter(state)));
+        while result.is_err() {
+            // The state is entered. Wakes the tasks that the panic has left asleep.
+            result = contain(|| self.0.send_modify(|_| ()));
+        }
     }
 
     #[cfg(all(test, feature = "testing"))]
@@ -49,16 +55,22 @@ impl StateWatch {
 
     /// Waits until the state is this one, or was this one since the call. Returns false if it is `Closed`, and will never be
     /// this one.
-    pub(crate) async fn wait(&self, state: State) -> bool {
+    pub(crate) fn wait(&self, state: State) -> impl Future<Output = bool> + use<> {
         let mut watch = self.0.subscribe();
-        let before = watch.borrow().times(state);
-        loop {
-            let current = *watch.borrow_and_update();
-            if current.state == state || current.times(state) != before {
+        // Now, and not when the future is polled first.
+        let before = *watch.borrow();
+        async move {
+            if before.state == state {
                 return true;
             }
-            if current.state == State::Closed || watch.changed().await.is_err() {
-                return false;
+            loop {
+                let current = *watch.borrow_and_update();
+                if current.state == state || current.times(state) != before.times(state) {
+                    return true;
+                }
+                if current.state == State::Closed || watch.changed().await.is_err() {
+                    return false;
+                }
             }
         }
     }

@@ -197,3 +197,30 @@ fn the_deadline_of_a_half_that_was_sent_behind_a_later_call_is_kept() {
     scene.answers();
     assert_eq!(kinds(&mut calls), [Some(Err(ErrorKind::InDoubt)); 2]);
 }
+
+/// In an earlier version every class that was not listed halved the group, so that each call was made again.
+#[test]
+fn only_a_data_exception_is_looked_for_in_the_halves_of_a_group() {
+    for (code, is_halved) in [
+        ("22021", true),
+        ("22023", true),
+        ("22P05", true),
+        ("0A000", false),
+        ("08P01", false),
+        ("26000", false),
+        ("34000", false),
+        ("53200", false),
+        ("P0001", false),
+        ("XX000", false),
+    ] {
+        let mut scene = NotifierScene::new();
+        let (_first, mut calls) = scene.gathered(&["1", "2"]);
+        scene.answer();
+        assert_eq!(scene.sent().len(), 1);
+        let refusal = String::from_utf8(REFUSED.to_vec()).unwrap().replace("22P05", code);
+        assert!(scene.receive(refusal.as_bytes()).is_none());
+        assert_eq!(scene.sent().len(), if is_halved { 2 } else { 0 }, "{code}");
+        let expected = (!is_halved).then_some(Err(ErrorKind::Server));
+        assert_eq!(kinds(&mut calls), [expected; 2], "{code}");
+    }
+}

@@ -204,3 +204,35 @@ fn a_close_extends_no_call_beyond_twice_the_timeout() {
         assert!(scene.now <= begin + 2 * TIMEOUT);
     }
 }
+
+/// Behind a pooler, another client may have executed LISTEN in the same server session, and an old server reports each
+/// notification that it drops with an error that looks like an answer. In an earlier version the notifications before it were
+/// returned as refused, and those after it had the answers of others.
+#[test]
+fn an_error_that_may_report_a_dropped_notification_is_not_taken_for_an_answer() {
+    const ERROR: &[u8] = b"E\0\0\0\x17SERROR\0CXX000\0Mno\0\0Z\0\0\0\x05I";
+    let mut scene = NotifierScene::reconnecting();
+    scene.machine.handle_notifications();
+    let (mut first, mut second) = (scene.call(), scene.call());
+    scene.write_all();
+    let mut unwritten = scene.call();
+    let error = scene.receive(ERROR).expect("the session ends");
+    assert!(format!("{error:#}").contains("may not be the answer"), "{error:#}");
+    for call in [&mut first, &mut second] {
+        assert_eq!(kind(call), Some(Err(ErrorKind::InDoubt)));
+    }
+    assert_eq!(kind(&mut unwritten), None);
+    // No notification has arrived on the next session: there it is an answer.
+    scene.begin_attempt();
+    scene.reopen();
+    scene.write_all();
+    assert!(scene.receive(ERROR).is_none());
+    assert_eq!(kind(&mut unwritten), Some(Err(ErrorKind::Server)));
+    // This error is never such a report.
+    scene.machine.handle_notifications();
+    let mut refused = scene.call();
+    scene.write_all();
+    let permission = b"E\0\0\0\x17SERROR\0C42501\0Mno\0\0Z\0\0\0\x05I";
+    assert!(scene.receive(permission).is_none());
+    assert_eq!(kind(&mut refused), Some(Err(ErrorKind::Server)));
+}

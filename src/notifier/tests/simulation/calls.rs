@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot::{Receiver, error::TryRecvError};
 
 use super::super::server::{Executed, INVALID, Pair};
+use super::TIMEOUT;
 use crate::error::{Error, ErrorKind};
+use crate::notifier::outcome;
 use crate::notifier::stats::NotifierStats;
 
 /// A call and its end.
@@ -197,5 +199,5 @@ impl Calls {
 
 /// Returns true if the call is in doubt because of its deadline: then it may not have been written.
 fn is_timeout(error: &Error) -> bool {
-    format!("{error:#}").contains("did not answer")
+    format!("{error:#}") == format!("{:#}", outcome::unanswered(2 * TIMEOUT))
 }

@@ -178,18 +178,22 @@ impl NotifierSimulation {
                 (0..count).map(|index| self.pair(number, index, is_many)).collect();
             let message = message(&pairs, is_many);
             let (reply, answer) = oneshot::channel();
-            let reply = Reply(reply);
+            let reply = Reply::new(reply);
             self.note(|| format!("call {number}: {pairs:?}{}", if is_many { " many" } else { "" }));
-            self.machine.accept(Request { message, called_at: self.now, room: None, reply });
+            let called_at = self.now - self.time_without_room();
+            self.machine.accept(Request { message, called_at, room: None, reply });
             let reply = Some(answer);
-            self.calls.all.push(ModelCall {
-                pairs,
-                is_many,
-                called_at: self.now,
-                reply,
-                end: None,
-            });
+            self.calls.all.push(ModelCall { pairs, is_many, called_at, reply, end: None });
         }
+    }
+
+    /// Returns how long a call has waited for room before it was accepted: at most one answer timeout.
+    fn time_without_room(&mut self) -> Duration {
+        if self.random.chance(80) {
+            return Duration::ZERO;
+        }
+        let limit = self.random.pick(&[TIMEOUT, TIMEOUT / 100]);
+        Duration::from_micros(self.random.below(u64::try_from(limit.as_micros()).unwrap() + 1))
     }
 
     fn pair(&mut self, number: usize, index: u64, is_many: bool) -> Pair {
