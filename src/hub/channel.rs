@@ -38,8 +38,6 @@ pub(super) struct HubChannel {
     pub(super) waiting: BTreeSet<u64>,
     /// Its place in the list of channels that may need a command.
     pub(super) change: Option<u64>,
-    /// What follows is held back.
-    pub(super) is_held: bool,
     /// The error with which the server refuses it in the current session.
     pub(super) refusal: Option<Error>,
     /// A gap has reported it as refused since LISTEN was sent.
@@ -78,7 +76,6 @@ impl HubChannel {
             listen: ListenState::Idle,
             waiting: BTreeSet::new(),
             change: None,
-            is_held: false,
             refusal: None,
             was_refused_meanwhile: false,
         }

@@ -5,7 +5,7 @@
 //! mailboxes, to hold back after a loss and to release. So a subscription that has joined before a loss gets the gap, and one that
 //! joins later waits for the release and gets it too.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::mem;
 use std::sync::Arc;
 use std::task::Waker;
@@ -93,6 +93,8 @@ pub(super) struct Routes {
     pub(super) subscriptions: usize,
     /// Everything is held back, since a loss or until the hook has run.
     pub(super) is_held: bool,
+    /// Channels of which what follows is held back. Also those without subscriptions: one may join before the loss is reported.
+    held: HashSet<String>,
     /// The number of the last hold: see [`Place`](super::mailbox::Place).
     pub(super) hold: u32,
     /// Holds since the last release.
@@ -158,7 +160,7 @@ impl Routes {
         for Route { channel, topic } in routes {
             if let Some(found) = self.channels.get_mut(channel) {
                 found.join(topic.as_ref(), mailbox.clone());
-                is_held |= found.is_held;
+                is_held |= self.held.contains(&**channel);
             }
         }
         self.subscriptions += 1;
@@ -404,8 +406,8 @@ impl Routes {
             Scope::All => self.is_held = true,
             Scope::Channels(channels) => {
                 for channel in channels {
-                    if let Some(found) = self.channels.get_mut(channel.as_str()) {
-                        found.is_held = true;
+                    self.held.insert(channel.clone());
+                    if let Some(found) = self.channels.get(channel.as_str()) {
                         found.mailboxes().for_each(|mailbox| mailbox.hold());
                     }
                 }
@@ -415,7 +417,7 @@ impl Routes {
 
     /// Returns whether notifications for some subscription are held back.
     pub(super) fn holds_back(&self) -> bool {
-        self.is_held || self.channels.values().any(|channel| channel.is_held)
+        self.is_held || !self.held.is_empty()
     }
 
     /// Puts each gap at its position, and shows everything.
@@ -439,9 +441,7 @@ impl Routes {
             }
         }
         (self.is_held, self.holds) = (false, 0);
-        for channel in self.channels.values_mut() {
-            channel.is_held = false;
-        }
+        self.held = HashSet::new();
         if let Some(gap) = last {
             self.set_refusals(&gap);
         }

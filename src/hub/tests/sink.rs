@@ -353,3 +353,26 @@ fn a_filtered_copy_takes_no_more_memory_than_its_bytes() {
     let copy = copy.try_into_mut().unwrap();
     assert_eq!(copy.capacity(), accepted.bytes);
 }
+
+/// The hook of a loss of this channel still runs. An earlier version forgot that with the channel, and delivered before the gap.
+#[test]
+fn a_channel_that_is_left_and_joined_again_during_its_loss_is_still_held_back() {
+    let mut hub = DrivenSink::new();
+    let first = hub.subscribe(&["a"], Limits::default());
+    let scope = Scope::Channels(vec!["a".to_owned()]);
+    let at = hub.sink.hold(&scope);
+    {
+        let mut routes = hub.shared.lock();
+        routes.leave(&first, &[Route { channel: "a".into(), topic: None }], None);
+        let changes = routes.changes();
+        assert_eq!(changes.unlisten.len(), 1);
+        routes.unlistened(&changes.unlisten, &Ok(()));
+        assert!(routes.channels.is_empty());
+    }
+    let second = hub.subscribe(&["a", "b"], Limits::default());
+    hub.receive("b", 1);
+    assert_eq!(take(&second), "empty");
+    hub.sink.release(vec![placed(at.0, scope, &[])]);
+    let taken: Vec<String> = (0..3).map(|_| take(&second)).collect();
+    assert_eq!(taken, ["gap 1", "item 1 from 0", "empty"]);
+}
