@@ -538,6 +538,11 @@ impl Routes {
         self.changed.values().any(|changed| **changed == *channel)
     }
 
+    /// Returns whether the UNLISTEN of a channel was refused.
+    pub(super) fn is_postponed(&self, channel: &str) -> bool {
+        self.postponed.iter().any(|postponed| **postponed == *channel)
+    }
+
     /// Returns the routes of each subscription that waits.
     pub(super) fn waiting_routes(&self) -> impl Iterator<Item = &[Route]> {
         self.waiting.values().map(|waiting| &*waiting.routes)

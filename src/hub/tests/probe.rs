@@ -97,7 +97,10 @@ impl HubProbe {
             let mailboxes: Vec<&Arc<Mailbox>> = channel.mailboxes().collect();
             let members = mailboxes.len();
             joined.extend(mailboxes.iter().map(|mailbox| Arc::as_ptr(mailbox).addr()));
-            let needs = channel.needed() != Needed::Nothing && channel.change.is_none();
+            // An UNLISTEN that was refused is sent again with the next command.
+            let needs = channel.needed() != Needed::Nothing
+                && channel.change.is_none()
+                && !routes.is_postponed(name);
             // A group that was refused is sent again in parts, so its channels are not changed.
             let wrong = if channel.subscriptions != members + self.waiting_for(&routes, name) {
                 "has another number of subscriptions"
