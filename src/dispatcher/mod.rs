@@ -18,6 +18,8 @@ mod drain;
 mod failure;
 mod handle;
 mod handler;
+#[cfg(feature = "json")]
+mod json;
 mod key;
 mod lane;
 mod lane_queue;
