@@ -73,6 +73,7 @@
 //! | `tls` | | TLS by rustls, with the provider that the process has installed |
 //! | `tracing` | | log events of a [`Listener`], a [`Hub`] or [`Wakeups`], and a span `connect` for each attempt |
 //! | `metrics` | | the statistics of a [`Listener`] or a [`Hub`] as counters and gauges: [`Stats`] |
+//! | `json` | | payloads of JSON as values of your types, by serde |
 //! | `proto` | | `proto`: the parts without I/O, outside of semantic versioning |
 //! | `testing` | | `testing`: a scripted server, and a backend with real LISTEN and NOTIFY, for tests; includes `proto` |
 //!
@@ -139,9 +140,13 @@ pub use error::{Error, ErrorKind};
 pub use hub::{Hub, HubBuilder, HubHandle, HubStats, Subscribe, Subscription, SubscriptionStats};
 #[cfg(feature = "tokio")]
 pub use listener::{ListenScope, Listener, ListenerBuilder, ListenerHandle, Stats};
+#[cfg(all(feature = "json", feature = "tokio"))]
+pub use notification::JsonStream;
 pub use notification::{
     Batch, BatchIter, Event, Gap, Lagged, Loss, Notification, NotificationRef, SharedBatch,
 };
+#[cfg(feature = "json")]
+pub use notification::{JsonError, JsonEvent};
 #[cfg(feature = "tokio")]
 pub use notification::{TopicFunction, TopicOf};
 #[cfg(feature = "tokio")]

@@ -57,6 +57,21 @@ fn the_example_of_handlers_prints_what_each_channel_does() {
 }
 
 #[test]
+fn the_example_of_json_prints_values_a_wrong_payload_and_a_loss_in_their_order() {
+    let lines = output("json");
+    let expected = [
+        "user 41: login",
+        "user 42: login",
+        "invalid: the payload on channel user_updates, 37 bytes, cannot be decoded: found a string, expected i64, line 1 column 16",
+        "invalid: the payload on channel user_updates, 5 bytes, cannot be decoded: expected value, line 1 column 1",
+        "loss: 1 notification was dropped: the queue was full",
+        "of 42: login",
+        "of 42: logout",
+    ];
+    assert_eq!(lines, expected);
+}
+
+#[test]
 fn the_example_of_wake_ups_does_all_work_also_without_notifications() {
     let lines = output("workflow_wakeups");
     let of = |name: &str| -> Vec<&str> {

@@ -2,6 +2,7 @@
 //!
 //! - [`fan_out`]: one connection for many subscribers, and topics.
 //! - [`handlers`]: a function for each channel or topic, with retries and a bounded end.
+//! - `json`, with the feature `json`: payloads as values of your types, and topics that are fields of them.
 //! - [`listen_cost`]: what LISTEN and NOTIFY cost the server, and how many channels and connections are too many.
 //! - [`wake_or_poll`]: workers of a table that are woken by notifications, and poll in case one is lost.
 
@@ -10,6 +11,11 @@ pub mod fan_out {}
 
 #[doc = include_str!("handlers.md")]
 pub mod handlers {}
+
+#[cfg(feature = "json")]
+#[cfg_attr(docsrs, doc(cfg(feature = "json")))]
+#[doc = include_str!("json.md")]
+pub mod json {}
 
 #[doc = include_str!("listen_cost.md")]
 pub mod listen_cost {}

@@ -138,7 +138,7 @@ impl HubSink {
                     self.put(members.as_slice(), block, run, info, place);
                 }
             }
-            TopicOf::Fn(_) => {
+            _ => {
                 // Those of a channel whose last subscription has left in the meantime.
                 while topics.next_if(|topic| topic.first < part.first).is_some() {}
                 let end = part.first + part.run.count;
@@ -217,7 +217,7 @@ impl Drop for HubSink {
 /// The highest number of notifications whose topics, which functions have found, are in memory at the same time.
 const FUNCTION_RUN: usize = 512;
 
-/// Returns the topics that functions of the user find in notifications of channels that have subscriptions to topics.
+/// Returns the topics that functions, of the user or of JSON payloads, find in notifications of channels that have subscriptions to topics.
 ///
 /// The functions run without the lock of the routes: they may subscribe, or drop a subscription. A subscription that has joined before this
 /// gets its notifications, because its channel has topics here. One that joins later has no claim to them: they were committed and read
@@ -233,7 +233,7 @@ fn topics_by_functions<'a>(shared: &HubShared, frames: &'a [u8]) -> Vec<TopicRun
     let mut found = Vec::new();
     for part in parts {
         let topic_of = shared.topics.of(std::str::from_utf8(part.key).unwrap_or_default());
-        if let TopicOf::Fn(_) = topic_of {
+        if !topic_of.is_prefix() {
             let runs = topic_runs::by_function(part.frames, |raw| topic(shared, topic_of, raw));
             found.extend(runs.map(|run| FrameRun { first: part.first + run.first, ..run }));
         }

@@ -3,6 +3,8 @@
 mod builder;
 mod call;
 mod group;
+#[cfg(feature = "json")]
+mod json;
 mod machine;
 mod outcome;
 mod pipeline;

@@ -20,6 +20,8 @@ mod hub;
 mod imitation;
 #[cfg(feature = "tls-ring")]
 mod iterations;
+#[cfg(feature = "json")]
+mod json;
 mod long;
 mod matrix;
 #[cfg(target_os = "linux")]
