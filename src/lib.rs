@@ -71,6 +71,7 @@
 //! | `tls-ring` | yes | TLS by rustls, with the cryptography of ring |
 //! | `tls-aws-lc-rs` | | TLS by rustls, with the cryptography of AWS-LC: post-quantum key exchange, FIPS |
 //! | `tls` | | TLS by rustls, with the provider that the process has installed |
+//! | `blocking` | | `blocking`: connections, listeners and notifiers for threads without async |
 //! | `tracing` | | log events of a [`Listener`], a [`Hub`] or [`Wakeups`], and a span `connect` for each attempt |
 //! | `metrics` | | the statistics of a [`Listener`] or a [`Hub`] as counters and gauges: [`Stats`] |
 //! | `json` | | payloads of JSON as values of your types, by serde |
@@ -88,6 +89,8 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "blocking")]
+pub mod blocking;
 pub mod config;
 mod error;
 mod notification;

@@ -14,6 +14,22 @@ fn output(example: &str) -> Vec<String> {
     text(&output.stdout).lines().map(str::to_owned).collect()
 }
 
+#[cfg(feature = "blocking")]
+#[test]
+fn the_example_of_threads_reads_the_state_before_it_handles_what_follows() {
+    let expected = [
+        "hook: 2 articles at the start",
+        "stock: 2 of ink",
+        "hook: 3 articles after a gap",
+        "stock: a loss",
+        "stock: 8 of pen",
+        "news: nothing in 3 of 3 waits",
+        "stock: closed",
+        "end: 2 notifications, 1 gap",
+    ];
+    assert_eq!(output("blocking"), expected);
+}
+
 /// The channels run at once, so only the lines of one channel have an order.
 #[test]
 fn the_example_of_handlers_prints_what_each_channel_does() {

@@ -119,6 +119,9 @@ fn run(options: &Options) -> Outcome<ExitCode> {
     let mut targets = Target::all(&heats, &latency, sleeper.as_ref());
     targets.extend(Target::of_copies(&copies));
     targets.extend(Target::of_many(&many));
+    if options.scenario == Some(Scenario::Blocking) {
+        targets = Target::of_blocking(&heats, &latency);
+    }
     if options.scenario == Some(Scenario::Moderation) {
         targets = Target::of_moderation(&heats, &latency, delays.as_ref());
         if options.before.is_none() {

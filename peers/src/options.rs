@@ -101,6 +101,8 @@ pub(crate) enum Scenario {
     Tls,
     /// Reads that are delayed, against reads that are not. Runs only on request.
     Moderation,
+    /// Threads without async, against libpq's loop. Runs only on request.
+    Blocking,
     /// Many subscriptions of a hub, against sessions and `tokio::sync::broadcast`. Runs only on request.
     Hub,
     /// Many topics of a hub, against a map of `tokio::sync::mpsc` senders. Runs only on request.

@@ -68,6 +68,11 @@ impl Plan {
         if is_moderation {
             heats.push(moderation(options, rounds));
         }
+        let is_blocking = options.scenario == Some(Scenario::Blocking);
+        if is_blocking {
+            heats
+                .push(Heat { contestants: Contestant::BLOCKING.to_vec(), ..heat(options, rounds) });
+        }
         if options.quick {
             heats.iter_mut().for_each(|heat| heat.count = heat.count.or(Some(QUICK_COUNT)));
         }
@@ -88,12 +93,19 @@ impl Plan {
             many: many.map(|scenario| (scenario, size)),
             copies,
             heats,
-            players: match is_moderation {
-                true => vec![Contestant::PgbellInline, Contestant::PgbellListener1t],
-                false => Contestant::PLAYERS.to_vec(),
+            players: match options.scenario {
+                Some(Scenario::Moderation) => {
+                    vec![Contestant::PgbellInline, Contestant::PgbellListener1t]
+                }
+                Some(Scenario::Blocking) => vec![
+                    Contestant::Libpq,
+                    Contestant::PgbellListener1t,
+                    Contestant::PgbellBlocking,
+                ],
+                _ => Contestant::PLAYERS.to_vec(),
             },
             delays: is_moderation.then_some((rounds, options.count.unwrap_or(delayed))),
-            ping_pong: (wants(Scenario::Latency) && !narrow || is_moderation)
+            ping_pong: (wants(Scenario::Latency) && !narrow || is_moderation || is_blocking)
                 .then_some((rounds, options.count.unwrap_or(pings))),
             sleeper: (wants(Scenario::Sleeper) && !narrow)
                 .then_some(options.count.unwrap_or(asleep)),

@@ -125,6 +125,18 @@ fn moderation_compares_reads_with_and_without_delays() {
 }
 
 #[test]
+fn blocking_compares_threads_without_async_with_the_loop_of_libpq() {
+    let (right, printed) = peers(&["--quick", "--json", "--scenario", "blocking"]);
+    assert!(right, "{printed}");
+    let results: Value = serde_json::from_str(&printed).unwrap_or_else(|_| panic!("{printed}"));
+    let [ran] = array(&results, "heats") else { panic!("{printed}") };
+    assert_eq!(array(ran, "samples").len(), 5);
+    assert_eq!(array(&results, "latency").len(), 3);
+    let targets: Vec<_> = array(&results, "targets").iter().map(|one| &one["what"]).collect();
+    assert_eq!(targets.len(), 4, "{targets:?}");
+}
+
+#[test]
 fn an_impossible_measurement_is_an_error() {
     for load in [["--size", "3"], ["--channels", "0"], ["--size", "8074"], ["--cores", "3"]] {
         let (right, printed) = peers(&["--quick", load[0], load[1]]);

@@ -1,10 +1,15 @@
 //! The guide: chapters for users, with examples that are compiled and tested.
 //!
+#![cfg_attr(feature = "blocking", doc = "- [`blocking`]: threads without async.")]
 //! - [`fan_out`]: one connection for many subscribers, and topics.
 //! - [`handlers`]: a function for each channel or topic, with retries and a bounded end.
 //! - `json`, with the feature `json`: payloads as values of your types, and topics that are fields of them.
 //! - [`listen_cost`]: what LISTEN and NOTIFY cost the server, and how many channels and connections are too many.
 //! - [`wake_or_poll`]: workers of a table that are woken by notifications, and poll in case one is lost.
+
+#[cfg(feature = "blocking")]
+#[doc = include_str!("blocking.md")]
+pub mod blocking {}
 
 #[doc = include_str!("fan_out.md")]
 pub mod fan_out {}

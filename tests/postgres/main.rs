@@ -7,6 +7,8 @@
 mod backpressure;
 #[cfg(feature = "tls-ring")]
 mod binding;
+#[cfg(feature = "blocking")]
+mod blocking;
 mod busy;
 mod chaos;
 mod connect;
