@@ -33,11 +33,11 @@ pub(super) const KEYS_BYTES_MAX: usize = 256 * 1_024;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Wake {
-    /// Notifications arrived.
+    /// Notifications arrived, or nudges of an [attached](crate::Wakeups::attach) notifier.
     Notified {
         /// Their number.
         count: u64,
-        /// Their payloads.
+        /// Their payloads, and the keys of the nudges.
         keys: Keys,
     },
     /// Everything must be read: at the start, after the interval, after a full batch, or because listening has begun.
@@ -51,18 +51,21 @@ pub enum Wake {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Keys {
-    /// These, each once: at most 1,024, with at most 256 KiB. A notification without a payload has the empty key.
+    /// These, each once: at most 1,024, with at most 256 KiB. A notification without a payload has the empty key: it names nothing, so
+    /// [`Wake::keys`] returns `None` then.
     Set(BTreeSet<String>),
     /// Everything must be read. There were more keys than a [`Set`](Self::Set) has, or a poll is due at the same time.
     All,
 }
 
 impl Wake {
-    /// Returns the keys that must be read. `None`: everything must be read.
+    /// Returns the keys that must be read. `None`: everything must be read. That is so too if one of the notifications had no payload.
     #[must_use]
     pub fn keys(&self) -> Option<&BTreeSet<String>> {
         match self {
-            Self::Notified { keys: Keys::Set(keys), .. } => Some(keys),
+            Self::Notified { keys: Keys::Set(keys), .. } => {
+                Some(keys).filter(|keys| !keys.contains(""))
+            }
             Self::Notified { keys: Keys::All, .. } | Self::Poll | Self::Resync(_) => None,
         }
     }
