@@ -89,3 +89,18 @@ impl fmt::Display for Wake {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A notification without a payload names no row: a worker that reads the rows of the keys would read none.
+    #[test]
+    fn a_notification_without_a_payload_means_that_everything_must_be_read() {
+        for (keys, reads_all) in [(vec!["a"], false), (vec![""], true), (vec!["", "a"], true)] {
+            let keys = Keys::Set(keys.into_iter().map(str::to_owned).collect());
+            let wake = Wake::Notified { count: 1, keys };
+            assert_eq!(wake.keys().is_none(), reads_all, "{wake:?}");
+        }
+    }
+}
