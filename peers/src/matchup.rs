@@ -36,9 +36,10 @@ pub(crate) enum Kind {
     /// Notifications per second of calls that return when theirs is committed: a notifier, one session, many sessions.
     Calls { tasks: usize, sessions: usize },
     /// Memory of a notifier with unanswered calls while the backend is stopped, divided by the documented formula: short calls, long
-    /// calls, groups.
-    Asleep { callers: usize },
-    /// Milliseconds from the call that wakes to the start of work, median of a round: `pg_notify` of another session, a nudge.
+    /// calls, groups, nudges.
+    Asleep { callers: u64, nudges: u64 },
+    /// Milliseconds from the call that wakes to the start of work, median of a round: `pg_notify` of another session, a nudge, a nudge
+    /// of an attached notifier.
     Wake,
     /// Statements that the server has executed while workers waited: those of the worker beyond its polls, those of the listening
     /// session beyond its heartbeats, the polls, the heartbeats.
@@ -141,8 +142,10 @@ impl Matchup {
             Kind::Calls { tasks, sessions } => {
                 format!("committed notifications/s, {tasks} tasks or {sessions} sessions")
             }
-            Kind::Asleep { callers } => {
-                format!("memory of a notifier of its formula, {callers} calls, server stopped")
+            Kind::Asleep { callers, nudges } => {
+                format!(
+                    "memory of a notifier of its formula, {callers} calls or {nudges} nudges, server stopped"
+                )
             }
             Kind::Wake => "ms from the call that wakes to the start of work, p50, idle".to_owned(),
             Kind::Statements { seconds } => format!("statements in {seconds} idle seconds"),

@@ -211,12 +211,12 @@ fn publishing(scenario: &str) -> (Vec<String>, usize) {
 fn nudges_and_group_commit_are_compared_with_notifications_in_transactions() {
     let (kinds, targets) = publishing("publish");
     assert_eq!(kinds, ["flush", "writers", "nudge-delay", "calls", "asleep"]);
-    assert_eq!(targets, 2 + 2 + 2 + 3);
+    assert_eq!(targets, 2 + 2 + 2 + 4);
 }
 
 #[test]
 fn wake_ups_are_timed_and_the_statements_of_the_server_are_counted() {
     let (kinds, targets) = publishing("wake");
     assert_eq!(kinds, ["wake", "statements"]);
-    assert_eq!(targets, 2 + 2);
+    assert_eq!(targets, 3 + 2);
 }

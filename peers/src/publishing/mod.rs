@@ -50,10 +50,14 @@ pub(crate) enum Role {
     AsleepLong,
     /// The same with several notifications in each call.
     AsleepGroups,
+    /// The same with nudges.
+    AsleepNudges,
     /// A worker that is woken by `pg_notify` of another session.
     WokenByNotify,
-    /// A worker that is woken by a nudge.
+    /// A worker that is woken by a nudge, whose notification comes from the server.
     WokenByNudge,
+    /// A worker that is woken by a nudge of an attached notifier.
+    WokenByAttached,
     /// A worker that mostly polls.
     Polling,
 }
@@ -98,8 +102,10 @@ pub(crate) fn play(role: Role, job: &PublishingJob) -> Outcome<()> {
             Role::AsleepShort | Role::AsleepLong | Role::AsleepGroups => {
                 asleep::call(role, job).await
             }
+            Role::AsleepNudges => asleep::nudge(job).await,
             Role::WokenByNotify => wake::by_notify(job).await,
             Role::WokenByNudge => wake::by_nudge(job).await,
+            Role::WokenByAttached => wake::by_attached(job).await,
             Role::Polling => wake::poll(job).await,
         }
     })

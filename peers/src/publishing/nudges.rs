@@ -36,8 +36,11 @@ impl Nudger {
     }
 
     pub(super) fn nudge(&self, key: &str) {
-        let (n, key) = (self.0.clone(), key.to_owned());
-        tokio::spawn(async move { n.notify(CHANNEL, key).await });
+        self.0.nudge(CHANNEL, key);
+    }
+
+    pub(super) fn notifier(&self) -> &Notifier {
+        &self.0
     }
 }
 

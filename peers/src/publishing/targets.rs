@@ -47,7 +47,7 @@ fn of_matchup(matchup: &Matchup) -> Vec<Target> {
         Kind::NudgeDelay { .. } => vec![limit(0, NUDGE_IDLE_MS), limit(1, NUDGE_LOADED_MS)],
         Kind::Calls { .. } => vec![ratio(0, 1, CALLS_OF_ONE), ratio(0, 2, CALLS_OF_MANY)],
         Kind::Asleep { .. } => (0..matchup.names.len()).map(|index| strict(index, 1.0)).collect(),
-        Kind::Wake => vec![limit(0, WAKE_MS), limit(1, WAKE_MS)],
+        Kind::Wake => (0..matchup.names.len()).map(|index| limit(index, WAKE_MS)).collect(),
         Kind::Statements { .. } => vec![strict(0, 0.0), strict(1, 0.0)],
         _ => Vec::new(),
     };

@@ -63,8 +63,8 @@ fn server() -> Result<Cluster, String> {
 
 pub(super) fn delays(size: Size) -> Matchup {
     let server = server();
-    let roles = [Role::WokenByNotify, Role::WokenByNudge];
-    let names = ["pg_notify of another session", "nudge"];
+    let roles = [Role::WokenByNotify, Role::WokenByNudge, Role::WokenByAttached];
+    let names = ["pg_notify of another session", "nudge", "nudge of an attached notifier"];
     Matchup::contest(Kind::Wake, size.rounds(5), &names, |index| {
         let port = server.as_ref().map_err(Clone::clone)?.port();
         let mut child = start(roles[index], port, size.amount(200, 10), 0)?;
@@ -222,10 +222,18 @@ pub(super) async fn by_notify(job: &PublishingJob) -> Outcome<()> {
     time(job, &wakeups, &Waker::Notify).await
 }
 
-/// Wakes by a nudge of the same process.
+/// Wakes by a nudge, whose notification comes from the server.
 pub(super) async fn by_nudge(job: &PublishingJob) -> Outcome<()> {
     let wakeups = wakeups(job, LONG_INTERVAL).await?;
     let nudger = Nudger::connect(job).await?;
+    time(job, &wakeups, &Waker::Nudge(nudger)).await
+}
+
+/// Wakes by a nudge of an attached notifier, without the server.
+pub(super) async fn by_attached(job: &PublishingJob) -> Outcome<()> {
+    let wakeups = wakeups(job, LONG_INTERVAL).await?;
+    let nudger = Nudger::connect(job).await?;
+    wakeups.attach(nudger.notifier());
     time(job, &wakeups, &Waker::Nudge(nudger)).await
 }
 
