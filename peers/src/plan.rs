@@ -40,6 +40,8 @@ pub(crate) struct Plan {
     pub(crate) delays: Option<(usize, u64)>,
     /// A scenario with many subscribers.
     pub(crate) many: Option<(Scenario, Size)>,
+    /// A scenario of publishing.
+    pub(crate) publishing: Option<(Scenario, Size)>,
     /// The sizes for which copies are counted.
     pub(crate) copies: Vec<usize>,
 }
@@ -89,8 +91,11 @@ impl Plan {
         let delayed = if options.quick { 500_000 } else { 3_000_000 };
         let size = Size { rounds, is_quick: options.quick };
         let many = options.scenario.filter(|one| matches!(one, Scenario::Hub | Scenario::Topics));
+        let publishing =
+            options.scenario.filter(|one| matches!(one, Scenario::Publish | Scenario::Wake));
         Self {
             many: many.map(|scenario| (scenario, size)),
+            publishing: publishing.map(|scenario| (scenario, size)),
             copies,
             heats,
             players: match options.scenario {

@@ -6,7 +6,7 @@ use crate::contestant::Contestant::{self, *};
 use crate::copies::Copied;
 use crate::delays::DelayedPairs;
 use crate::latency::PingPong;
-use crate::many::{Kind, Matchup};
+use crate::matchup::{Kind, Matchup};
 use crate::results::Metric::{self, Cpu, Rate};
 use crate::results::Ran;
 use crate::shape::Shape;
@@ -134,7 +134,7 @@ const PING_PONG_MICROS: f64 = 10.0;
 const SLEEPER_MIB: f64 = 32.0;
 
 impl Target {
-    fn new(what: String, bound: Bound, found: Spread) -> Self {
+    pub(crate) fn new(what: String, bound: Bound, found: Spread) -> Self {
         let met = match bound {
             Bound::AtLeast(least) => found.median >= least,
             Bound::AtMost(most) => found.median <= most,
@@ -357,6 +357,8 @@ impl Target {
             Kind::Idle { .. } => limits([SUBSCRIPTION_BYTES; 2]),
             Kind::Subscribe { .. } => limits([SUBSCRIBE_NS; 2]),
             Kind::Server { .. } => limits([SERVER_NS, ALL_SUBSCRIBES_MS]),
+            // Those of publishing: `of_publishing`.
+            _ => Vec::new(),
         };
         let target = |(what, bound, found): (String, Bound, Option<Spread>)| {
             Some(Self::new(what, bound, found?))

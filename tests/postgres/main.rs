@@ -29,6 +29,7 @@ mod matrix;
 #[cfg(target_os = "linux")]
 mod memory;
 mod notifier;
+mod nudge;
 mod overflow;
 mod pins;
 mod pooler;
