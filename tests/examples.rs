@@ -121,3 +121,19 @@ fn the_example_of_wake_ups_does_all_work_also_without_notifications() {
         assert!(of("end").contains(&end), "{end} in {lines:?}");
     }
 }
+
+#[test]
+fn the_example_of_a_notifier_sends_calls_in_groups_and_each_nudge_once() {
+    let lines = output("notify");
+    assert_eq!(lines[0], "2 in one transaction");
+    assert!(lines[1].starts_with("refused: ") && lines[1].contains("7999 bytes"), "{lines:?}");
+    let number = |line: &str, from: &str| -> u64 {
+        let (_, rest) = line.split_once(from).unwrap();
+        rest.split(' ').next().unwrap().parse().unwrap()
+    };
+    assert!(lines[2].starts_with("102 calls in "), "{lines:?}");
+    assert!((3..=102).contains(&number(&lines[2], "calls in ")), "{lines:?}");
+    assert!(lines[3].starts_with("1000 nudges in "), "{lines:?}");
+    assert!((1..10).contains(&number(&lines[3], "nudges in ")), "{lines:?}");
+    assert_eq!(lines[4], "all of them were received: true");
+}

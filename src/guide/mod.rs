@@ -5,6 +5,7 @@
 //! - [`handlers`]: a function for each channel or topic, with retries and a bounded end.
 //! - `json`, with the feature `json`: payloads as values of your types, and topics that are fields of them.
 //! - [`listen_cost`]: what LISTEN and NOTIFY cost the server, and how many channels and connections are too many.
+//! - [`publishing`]: what NOTIFY costs the writers, nudges after the commit, group commit.
 //! - [`wake_or_poll`]: workers of a table that are woken by notifications, and poll in case one is lost.
 
 #[cfg(feature = "blocking")]
@@ -24,6 +25,9 @@ pub mod json {}
 
 #[doc = include_str!("listen_cost.md")]
 pub mod listen_cost {}
+
+#[doc = include_str!("publishing.md")]
+pub mod publishing {}
 
 #[doc = include_str!("wake_or_poll.md")]
 pub mod wake_or_poll {}

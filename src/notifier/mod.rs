@@ -305,7 +305,7 @@ impl Notifier {
     }
 
     /// Wakes `target` by all further nudges.
-    pub(crate) fn attach(&self, target: Weak<dyn NudgeTarget>) {
+    pub(crate) fn attach(&self, target: &Weak<dyn NudgeTarget>) {
         self.nudges.attach(target);
     }
 

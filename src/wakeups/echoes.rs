@@ -80,7 +80,7 @@ impl Echoes {
     pub(super) fn refused(&self, source: &NudgeSource, nudges: &[Nudge]) {
         self.change(|expected| {
             for Nudge { channel, key } in nudges {
-                expected.take((source.process_id, channel.clone(), key.clone()));
+                expected.take(&(source.process_id, channel.clone(), key.clone()));
             }
         });
     }
@@ -118,18 +118,18 @@ impl Echoes {
             return false;
         };
         let mut is_echo = false;
-        self.change(|expected| is_echo = expected.take((process_id, channel.into(), key.into())));
+        self.change(|expected| is_echo = expected.take(&(process_id, channel.into(), key.into())));
         is_echo
     }
 }
 
 impl Expected {
-    fn take(&mut self, name: EchoName) -> bool {
-        let Some(count) = self.echoes.get_mut(&name) else { return false };
+    fn take(&mut self, name: &EchoName) -> bool {
+        let Some(count) = self.echoes.get_mut(name) else { return false };
         *count -= 1;
         if *count == 0 {
             self.bytes -= name.2.len();
-            self.echoes.remove(&name);
+            self.echoes.remove(name);
         }
         true
     }

@@ -136,7 +136,7 @@ impl Wakeups {
     /// ```
     pub fn attach(&self, notifier: &Notifier) {
         let shared: Arc<dyn NudgeTarget> = self.shared.clone();
-        notifier.attach(Arc::downgrade(&shared));
+        notifier.attach(&Arc::downgrade(&shared));
         // The workers may have read before the commit that an earlier nudge follows.
         self.shared.poll_now();
     }

@@ -56,7 +56,7 @@ impl Nudges {
     }
 
     /// Wakes `target` by all further nudges.
-    pub(super) fn attach(&self, target: Weak<dyn NudgeTarget>) {
+    pub(super) fn attach(&self, target: &Weak<dyn NudgeTarget>) {
         self.shared().targets.add(target);
     }
 

@@ -54,8 +54,8 @@ pub(super) struct NudgeTargets(Mutex<Arc<[NudgeTargetRef]>>);
 type NudgeTargetRef = Weak<dyn NudgeTarget>;
 
 impl NudgeTargets {
-    pub(super) fn add(&self, target: NudgeTargetRef) {
-        let is_other = |one: &NudgeTargetRef| !one.ptr_eq(&target);
+    pub(super) fn add(&self, target: &NudgeTargetRef) {
+        let is_other = |one: &NudgeTargetRef| !one.ptr_eq(target);
         self.change(|targets| targets.filter(is_other).chain([target.clone()]).collect());
     }
 
