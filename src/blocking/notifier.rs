@@ -112,7 +112,35 @@ impl Notifier {
         self.wait(self.0.notifier.notify_many(notifications))
     }
 
-    /// Waits for the answers to all accepted calls, and ends the session. See [`pgbell::Notifier::close`](crate::Notifier::close).
+    /// Wakes the consumers of a channel, outside of any transaction. See [`pgbell::Notifier::nudge`](crate::Notifier::nudge).
+    ///
+    /// It does not block.
+    pub fn nudge(&self, channel: &str, key: &str) {
+        self.0.notifier.nudge(channel, key);
+    }
+
+    /// See [`pgbell::Notifier::last_nudge_error`](crate::Notifier::last_nudge_error).
+    #[must_use]
+    pub fn last_nudge_error(&self) -> Option<Error> {
+        self.0.notifier.last_nudge_error()
+    }
+
+    /// Sends a value as JSON. See [`pgbell::Notifier::notify_json`](crate::Notifier::notify_json).
+    ///
+    /// Blocks as [`notify`](Self::notify).
+    ///
+    /// # Errors
+    /// See there.
+    #[cfg(feature = "json")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "json")))]
+    pub fn notify_json<T>(&self, channel: impl AsRef<str>, value: &T) -> Result<(), Error>
+    where
+        T: serde::Serialize + ?Sized,
+    {
+        self.wait(self.0.notifier.notify_json(channel, value))
+    }
+
+    /// Waits for the answers to all accepted calls and nudges, and ends the sessions. See [`pgbell::Notifier::close`](crate::Notifier::close).
     ///
     /// Blocks for at most the [answer timeout](crate::NotifierBuilder::answer_timeout) and one second, 31 s by default. Where it
     /// [cannot wait](crate::blocking#where-a-call-cannot-wait), the session ends in the background.

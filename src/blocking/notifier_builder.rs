@@ -34,6 +34,11 @@ impl NotifierBuilder {
         self.map(|builder| builder.queue_bytes(bytes))
     }
 
+    /// See [`nudge_window`](crate::NotifierBuilder::nudge_window).
+    pub fn nudge_window(self, window: Duration) -> Self {
+        self.map(|builder| builder.nudge_window(window))
+    }
+
     /// See [`topic_separator`](crate::NotifierBuilder::topic_separator).
     pub fn topic_separator(self, separator: u8) -> Self {
         self.map(|builder| builder.topic_separator(separator))

@@ -302,3 +302,15 @@ fn settings_are_those_of_the_asynchronous_builder() {
         .sum();
     assert_eq!(lost, 3);
 }
+
+#[test]
+fn a_nudge_of_a_thread_arrives_and_does_not_block() {
+    let scene = Scene::new();
+    let mut listener = scene.listener(&["jobs"]);
+    let notifier = Notifier::connect(scene.url()).unwrap();
+    notifier.nudge("jobs", "7");
+    let event = listener.recv_timeout(LONG).unwrap().unwrap();
+    assert_eq!(number(event), 7);
+    assert!(notifier.last_nudge_error().is_none());
+    notifier.close();
+}
