@@ -163,6 +163,13 @@ impl Listener {
         Ok(self.receiver.batch(max))
     }
 
+    /// Returns the receiving half, for a thread that waits without async.
+    #[cfg(feature = "blocking")]
+    #[inline(always)]
+    pub(crate) fn receiver(&mut self) -> &mut Receiver<RingSource> {
+        &mut self.receiver
+    }
+
     // ---- everything else, through the handle too ----
 
     /// Returns a handle for other tasks.
