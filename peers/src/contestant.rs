@@ -142,13 +142,11 @@ impl Contestant {
         self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
     }
 
-    /// Returns the number of threads that are busy at the same time.
+    /// Returns the number of threads that are busy at the same time, and get a core each. Those without async are compared with one thread: both
+    /// of theirs have the core of the client.
     pub(crate) fn threads(self) -> usize {
         match self {
-            Self::PgbellListener2t
-            | Self::PgbellBlocking
-            | Self::PgbellBlockingRecv
-            | Self::TokioPostgresChan => 2,
+            Self::PgbellListener2t | Self::TokioPostgresChan => 2,
             _ => 1,
         }
     }

@@ -3,9 +3,6 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::iter::FusedIterator;
-use std::pin::Pin;
-
-use futures_core::Stream;
 
 use super::listener::Listener;
 use super::waiter::Waiter;
@@ -14,20 +11,26 @@ use crate::notification::Event;
 
 type Item = Result<Event, Error>;
 
-/// A listener or a scope.
-type Events<'a> = dyn Stream<Item = Item> + Send + Unpin + 'a;
-
 /// Where an iterator cannot wait, it returns the error once, and ends: a loop that ignores errors would never end.
 #[derive(Debug, Default)]
 struct Refused(bool);
 
 impl Refused {
-    /// Waits for the next event of a stream.
-    fn next(&mut self, events: &mut Events<'_>, waiter: Waiter) -> Option<Item> {
+    #[inline]
+    fn next(&mut self, listener: &mut crate::Listener, waiter: Waiter) -> Option<Item> {
+        if let Some(notification) = listener.receiver().next_short() {
+            return Some(Ok(Event::Notification(notification)));
+        }
+        self.wait(listener, waiter)
+    }
+
+    /// Waits for the next event, as that of a stream.
+    #[inline(never)]
+    fn wait(&mut self, listener: &mut crate::Listener, waiter: Waiter) -> Option<Item> {
         if self.0 {
             return None;
         }
-        match waiter.wait(poll_fn(|cx| Pin::new(&mut *events).poll_next(cx).map(Ok))) {
+        match waiter.wait(poll_fn(|cx| listener.receiver().poll_next(cx).map(Ok))) {
             Ok(item) => item,
             Err(refusal) => {
                 self.0 = true;
@@ -42,25 +45,23 @@ impl Refused {
 /// Each call of `next` blocks until there is an event. It returns `None` after the error that the listener ended with, or at once after a
 /// close.
 pub struct Iter<'a> {
-    events: &'a mut Events<'a>,
+    listener: &'a mut crate::Listener,
     waiter: Waiter,
     refused: Refused,
 }
 
 impl<'a> Iter<'a> {
-    pub(super) fn new(
-        events: &'a mut (impl Stream<Item = Item> + Send + Unpin),
-        waiter: Waiter,
-    ) -> Self {
-        Self { events, waiter, refused: Refused::default() }
+    pub(super) fn new(listener: &'a mut crate::Listener, waiter: Waiter) -> Self {
+        Self { listener, waiter, refused: Refused::default() }
     }
 }
 
 impl Iterator for Iter<'_> {
     type Item = Item;
 
+    #[inline]
     fn next(&mut self) -> Option<Item> {
-        self.refused.next(self.events, self.waiter)
+        self.refused.next(self.listener, self.waiter)
     }
 }
 
@@ -88,9 +89,10 @@ impl IntoIter {
 impl Iterator for IntoIter {
     type Item = Item;
 
+    #[inline]
     fn next(&mut self) -> Option<Item> {
-        let (events, waiter) = self.listener.parts();
-        self.refused.next(events, waiter)
+        let (listener, waiter) = self.listener.parts();
+        self.refused.next(listener, waiter)
     }
 }
 

@@ -1,7 +1,8 @@
 //! [`Listener`]: the listener of a thread.
 
 use std::fmt;
-use std::task::{Context, Poll, Waker};
+use std::future::poll_fn;
+use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::background::{Background, BackgroundTask};
@@ -91,11 +92,17 @@ impl Listener {
     ///
     /// # Errors
     /// See there.
-    #[inline]
+    #[inline(always)]
     pub fn recv(&mut self) -> Result<Event, Error> {
-        match self.poll() {
-            Poll::Ready(event) => event,
-            Poll::Pending => self.background.waiter().wait(self.listener.recv()),
+        // The usual case, as in the `poll_recv` of a receiver: a notification of the current run, which is not moved.
+        if let Some(notification) = self.listener.receiver().next_short() {
+            return Ok(Event::Notification(notification));
+        }
+        loop {
+            self.wait_for_other(None);
+            if let Poll::Ready(event) = self.listener.receiver().take_other() {
+                return event;
+            }
         }
     }
 
@@ -106,21 +113,27 @@ impl Listener {
     ///
     /// # Errors
     /// See [`recv`](Self::recv).
-    #[inline]
+    #[inline(always)]
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Option<Event>, Error> {
-        match self.poll() {
+        if let Some(notification) = self.listener.receiver().next_short() {
+            return Ok(Some(Event::Notification(notification)));
+        }
+        self.wait_for_other(Some(timeout));
+        match self.listener.receiver().take_other() {
             Poll::Ready(event) => event.map(Some),
-            Poll::Pending => {
-                let until = Instant::now().checked_add(timeout);
-                self.background.waiter().wait_until(until, self.listener.recv())
-            }
+            Poll::Pending => Ok(None),
         }
     }
 
-    /// Most calls find a notification in the current run: for them, the waker of the thread is not needed.
-    #[inline(always)]
-    fn poll(&mut self) -> Poll<Result<Event, Error>> {
-        self.listener.poll_recv(&mut Context::from_waker(Waker::noop()))
+    /// Waits for an event that is not the usual case, which the receiver keeps until `take_other`.
+    #[inline(never)]
+    fn wait_for_other(&mut self, timeout: Option<Duration>) {
+        let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let receiver = self.listener.receiver();
+        let prepared = poll_fn(|cx| receiver.poll_prepared(cx).map(Ok));
+        if let Err(refusal) = self.background.waiter().wait_until(until, prepared) {
+            self.listener.receiver().set_other(refusal);
+        }
     }
 
     /// Returns the next event, if one is queued.

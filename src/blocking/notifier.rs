@@ -135,7 +135,7 @@ impl Notifier {
     #[cfg_attr(docsrs, doc(cfg(feature = "json")))]
     pub fn notify_json<T>(&self, channel: impl AsRef<str>, value: &T) -> Result<(), Error>
     where
-        T: serde::Serialize + ?Sized,
+        T: serde_core::Serialize + ?Sized,
     {
         self.wait(self.0.notifier.notify_json(channel, value))
     }

@@ -88,7 +88,7 @@ impl<'a> ListenScope<'a> {
 
     /// See [`Listener::iter`](super::Listener::iter).
     pub fn iter(&mut self) -> Iter<'_> {
-        Iter::new(&mut self.scope, self.waiter)
+        Iter::new(self.scope.listener(), self.waiter)
     }
 
     /// Stops listening to the channels of the scope. See [`leave`](crate::ListenScope::leave).

@@ -194,6 +194,13 @@ impl Listener {
         JsonStream::new(self)
     }
 
+    /// Returns the receiving half, for a thread that waits without async.
+    #[cfg(feature = "blocking")]
+    #[inline(always)]
+    pub(crate) fn receiver(&mut self) -> &mut Receiver<RingSource> {
+        &mut self.receiver
+    }
+
     // ---- everything else, through the handle too ----
 
     /// Returns a handle for other tasks.

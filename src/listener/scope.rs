@@ -102,6 +102,12 @@ impl<'a> ListenScope<'a> {
         self.listening
     }
 
+    /// Returns the listener that it receives from.
+    #[cfg(feature = "blocking")]
+    pub(crate) fn listener(&mut self) -> &mut Listener {
+        self.listener
+    }
+
     /// See [`Listener::recv`].
     ///
     /// # Errors

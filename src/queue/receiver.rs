@@ -26,7 +26,7 @@ pub(crate) struct Receiver<S> {
     loss: Option<Loss>,
     /// What batches return that contain only a loss.
     info: ReceiveInfo,
-    /// The result of `poll_other`, until `poll_recv` returns it in the same call.
+    /// The result of `poll_other`, until the same call of the user returns it.
     other: Poll<Result<Event, Error>>,
     end: Arc<End>,
     /// The cause of the end was returned.
@@ -55,11 +55,25 @@ impl<S: Source> Receiver<S> {
     pub(crate) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, Error>> {
         // Only the usual case is inlined into the caller, and returns where it makes the event: each further move of the event would
         // cost measurable time.
-        if let Some(notification) = self.current.next_short() {
-            self.source.count_delivered(1);
+        if let Some(notification) = self.next_short() {
             return Poll::Ready(Ok(Event::Notification(notification)));
         }
         self.prepare_other(cx);
+        self.take_other()
+    }
+
+    /// Returns the next notification of the current run in the usual case. Otherwise the next event is that of
+    /// [`prepare_other`](Self::prepare_other).
+    #[inline(always)]
+    pub(crate) fn next_short(&mut self) -> Option<Notification> {
+        let notification = self.current.next_short()?;
+        self.source.count_delivered(1);
+        Some(notification)
+    }
+
+    /// Returns what `prepare_other` has stored.
+    #[inline(always)]
+    pub(crate) fn take_other(&mut self) -> Poll<Result<Event, Error>> {
         mem::replace(&mut self.other, Poll::Pending)
     }
 
@@ -68,6 +82,19 @@ impl<S: Source> Receiver<S> {
     #[inline(never)]
     fn prepare_other(&mut self, cx: &mut Context<'_>) {
         self.other = self.poll_other(cx);
+    }
+
+    /// Does the same, and returns whether there is a result.
+    #[cfg(feature = "blocking")]
+    pub(crate) fn poll_prepared(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.prepare_other(cx);
+        if self.other.is_ready() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Stores an error for [`take_other`](Self::take_other).
+    #[cfg(feature = "blocking")]
+    pub(crate) fn set_other(&mut self, error: Error) {
+        self.other = Poll::Ready(Err(error));
     }
 
     /// Handles everything except the usual case: waits for a notification that needs an allocation or is at the end of its run, for the
