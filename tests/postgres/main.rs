@@ -20,6 +20,9 @@ mod hub;
 mod imitation;
 #[cfg(feature = "tls-ring")]
 mod iterations;
+#[cfg(feature = "tracing")]
+#[path = "../log/mod.rs"]
+mod log;
 mod long;
 mod matrix;
 #[cfg(target_os = "linux")]
@@ -45,6 +48,8 @@ mod scope;
 mod sql;
 mod subscribe;
 mod support;
+#[cfg(feature = "tracing")]
+mod telemetry;
 #[cfg(any(feature = "tls-ring", feature = "tls-aws-lc-rs"))]
 mod tls;
 mod transactions;
