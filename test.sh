@@ -220,6 +220,9 @@ lints() {
         "--no-default-features --features tokio,tls-aws-lc-rs" \
         "--no-default-features --features tokio,tracing" \
         "--no-default-features --features tokio,metrics" \
+        "--no-default-features --features json" \
+        "--no-default-features --features tokio,json" \
+        "--no-default-features --features blocking" \
         ""; do
         # shellcheck disable=SC2086 # several words
         step "lints with features: ${features:-default}" \

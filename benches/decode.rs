@@ -1,4 +1,4 @@
-//! Decoding: the scan and the iteration over notifications, and whole messages.
+//! Decoding: the scan and the iteration over notifications, whole messages, and the topic in a payload.
 
 #![allow(missing_docs)] // what `criterion_group!` makes
 
@@ -83,5 +83,31 @@ fn rows(criterion: &mut Criterion) {
     criterion.bench_function("data_row/3", |bencher| bencher.iter(|| bytes(black_box(&input))));
 }
 
-criterion_group!(benches, notifications, rows);
+/// Finds the topic of a payload of 200 bytes: in front of it, and in the second of its six fields.
+#[cfg(all(feature = "json", feature = "tokio"))]
+fn topics(criterion: &mut Criterion) {
+    let fields = r#""table":"orders","id":"f47ac10b-58cc-4372-a567-0e02b2c3d479","op":"UPDATE","at":"2025-01-15T10:30:00.123456+00:00","row":{"state":"paid","total":12.50},"text":""#;
+    let object = format!("{{{fields}{}\"}}", "x".repeat(197 - fields.len()));
+    let prefixed = format!("f47ac10b-58cc-4372-a567-0e02b2c3d479:{}", &object[..163]);
+    let mut group = criterion.benchmark_group("topic");
+    for (name, topics, payload) in [
+        ("prefix", pgbell::TopicOf::default(), prefixed),
+        ("json_field", pgbell::TopicOf::json_field("id"), object),
+    ] {
+        assert_eq!(payload.len(), 200);
+        let found = topics.split(&payload).map(|(topic, _)| topic.into_owned());
+        assert_eq!(found.as_deref(), Some("f47ac10b-58cc-4372-a567-0e02b2c3d479"));
+        group.bench_function(BenchmarkId::new(name, "200B"), |bencher| {
+            bencher.iter(|| {
+                topics.split(black_box(&payload)).map(|(topic, rest)| topic.len() + rest.len())
+            });
+        });
+    }
+    group.finish();
+}
+
+#[cfg(not(all(feature = "json", feature = "tokio")))]
+fn topics(_: &mut Criterion) {}
+
+criterion_group!(benches, notifications, rows, topics);
 criterion_main!(benches);

@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # Kills sessions and cuts networks while a writer commits a numbered sequence: every number must arrive once, in order, or be part
-# of a reported gap. Kills sessions of a notifier with 64 callers: what is committed must arrive exactly once. Then it tests a consumer that never reads, many clients of a server that restarts, and half-open
+# of a reported gap. Kills sessions of a notifier with 64 callers: what is committed must arrive exactly once, what was refused or not
+# sent must never arrive. Then it tests a consumer that never reads, many clients of a server that restarts, and half-open
 # connections.
 #
 #   scripts/chaos.sh [DISCONNECTS [BIG_MESSAGES [CLIENTS]]]     by default 1,000, 1,000,000 (of 8 kB) and 1,000
+#   scripts/chaos.sh publishing [DISCONNECTS]                   only the notifier; by default 1,000
 #   scripts/chaos.sh network                                    only the dead network
 #
 # The same tests run in ./test.sh, with smaller numbers. It needs PostgreSQL, which ./test.sh installs. The network is made of network
@@ -18,10 +20,18 @@ network() {
     run --test network --profile network
 }
 
-if [ "${1-}" = network ]; then
+case ${1-} in
+network)
     network
     exit
-fi
+    ;;
+publishing)
+    export PGBELL_DISCONNECTS=${2-1000}
+    printf '=== %s lost sessions of a notifier with 64 callers, killed and cut\n' "$PGBELL_DISCONNECTS"
+    run --test postgres --profile chaos -E 'test(chaos::publishing)'
+    exit
+    ;;
+esac
 export PGBELL_DISCONNECTS=${1-1000} PGBELL_BIG_MESSAGES=${2-1000000} PGBELL_CLIENTS=${3-1000}
 printf '=== %s disconnects, %s notifications of 8 kB, %s clients\n' \
     "$PGBELL_DISCONNECTS" "$PGBELL_BIG_MESSAGES" "$PGBELL_CLIENTS"

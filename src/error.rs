@@ -54,6 +54,9 @@ pub enum ErrorKind {
     /// The server may have executed the command, or not: the connection broke after the command was sent, or the error that
     /// arrived may not be the answer to it.
     InDoubt,
+    /// A payload is not what the consumer expects. With the feature `json`, [`Error::reason`] is a `JsonError`, which contains the
+    /// notification.
+    Decode,
     /// An error or a panic in the user's own code: [`Error::other`].
     Other,
 }
@@ -81,6 +84,7 @@ impl ErrorKind {
             Self::Pooler => "pooler",
             Self::Standby => "standby",
             Self::InDoubt => "in doubt",
+            Self::Decode => "decoding",
             Self::Other => "other",
         }
     }
@@ -283,8 +287,8 @@ impl Error {
     }
 
     /// Returns the more specific error that this error was created from, for `downcast_ref`: a
-    /// [`ConfigError`](crate::config::ConfigError), or with the feature `proto` also `AuthError`, `ChannelError`,
-    /// `PayloadError`, `EncodeError` or `DecodeError` of [`pgbell::proto`](crate#features). Its text is part of the text of
+    /// [`ConfigError`](crate::config::ConfigError), with the feature `json` a `JsonError`, or with the feature `proto` also `AuthError`,
+    /// `ChannelError`, `PayloadError`, `EncodeError` or `DecodeError` of [`pgbell::proto`](crate#features). Its text is part of the text of
     /// this error. Therefore it is not a [`source`](std::error::Error::source).
     ///
     /// ```
@@ -311,7 +315,7 @@ impl Error {
     /// if that does no harm.
     ///
     /// False for: a parameter that is not valid in itself, a password that the server refuses, an unknown database, a
-    /// protocol violation, misuse, a panic.
+    /// protocol violation, misuse, a payload that cannot be decoded, a panic.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self.0.kind {

@@ -29,7 +29,7 @@
 //! | [`Hub`] | one session, and any number of subscriptions to channels and topics, each with its own queue | to pass notifications on to many, such as WebSocket clients |
 //! | [`Dispatcher`] | calls handlers with the notifications of a [`Listener`] or a [`Hub`] | in a service with a handler for each channel or topic |
 //! | [`Wakeups`] | wakes workers by notifications, and at an interval in case one is lost | for a queue, an outbox or a workflow in a table |
-//! | [`Notifier`] | many tasks send over one connection, in groups; it reconnects | to publish |
+//! | [`Notifier`] | many tasks send over one connection, in groups; it reconnects. [`nudge`](Notifier::nudge) only wakes, and waits for nothing | to publish |
 //!
 //! # Guarantees
 //!
@@ -71,8 +71,10 @@
 //! | `tls-ring` | yes | TLS by rustls, with the cryptography of ring |
 //! | `tls-aws-lc-rs` | | TLS by rustls, with the cryptography of AWS-LC: post-quantum key exchange, FIPS |
 //! | `tls` | | TLS by rustls, with the provider that the process has installed |
-//! | `tracing` | | log events of a [`Listener`], a [`Hub`] or [`Wakeups`], and a span `connect` for each attempt |
+//! | `blocking` | | `blocking`: connections, listeners and notifiers for threads without async |
+//! | `tracing` | | log events of a [`Listener`], a [`Hub`], [`Wakeups`] or a [`Notifier`], and a span `connect` for each attempt |
 //! | `metrics` | | the statistics of a [`Listener`] or a [`Hub`] as counters and gauges: [`Stats`] |
+//! | `json` | | payloads of JSON as values of your types, by serde |
 //! | `proto` | | `proto`: the parts without I/O, outside of semantic versioning |
 //! | `testing` | | `testing`: a scripted server, and a backend with real LISTEN and NOTIFY, for tests; includes `proto` |
 //!
@@ -80,13 +82,16 @@
 //!
 //! With the feature `tracing`, the log events of a listener are in a span `pgbell_listener` with the fields `id` and
 //! `application`, those of a hub in a span `pgbell_hub` with the same fields, those of wake-ups in `pgbell_wakeups`. They report sessions that are established, lost
-//! and handed over, attempts that fail, hooks that fail, and the end of the listener or the hub.
+//! and handed over, attempts that fail, hooks that fail, and the end of the listener or the hub. A notifier logs the first
+//! [nudge](Notifier::nudge) that is dropped.
 //!
 //! With the feature `metrics`, the [`Stats`] of a listener, and those of the connection of a hub, are counters and gauges. The
 //! documentation of [`Stats`] lists their names.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "blocking")]
+pub mod blocking;
 pub mod config;
 mod error;
 mod notification;
@@ -139,9 +144,13 @@ pub use error::{Error, ErrorKind};
 pub use hub::{Hub, HubBuilder, HubHandle, HubStats, Subscribe, Subscription, SubscriptionStats};
 #[cfg(feature = "tokio")]
 pub use listener::{ListenScope, Listener, ListenerBuilder, ListenerHandle, Stats};
+#[cfg(all(feature = "json", feature = "tokio"))]
+pub use notification::JsonStream;
 pub use notification::{
     Batch, BatchIter, Event, Gap, Lagged, Loss, Notification, NotificationRef, SharedBatch,
 };
+#[cfg(feature = "json")]
+pub use notification::{JsonError, JsonEvent};
 #[cfg(feature = "tokio")]
 pub use notification::{TopicFunction, TopicOf};
 #[cfg(feature = "tokio")]

@@ -86,6 +86,18 @@ fn tls_adds_few_crates_and_each_provider_only_its_own() {
     assert!(!names(&without).contains("rustls"));
 }
 
+/// The macros of serde are the user's own choice.
+#[test]
+fn json_adds_few_crates_and_no_macros() {
+    let without = tree("tokio", "normal,build");
+    let with = tree("tokio,json", "normal,build");
+    let (names, before) = (names(&with), names(&without));
+    let added: Vec<_> = names.difference(&before).collect();
+    assert!(names.contains("serde_json") && added.len() <= 5, "{added:?}");
+    assert!(!names.contains("syn") && !names.contains("serde_derive"), "{added:?}");
+    assert!(!before.contains("serde_core") && !before.contains("serde_json"), "{before:?}");
+}
+
 /// The default features are the documented ones.
 #[test]
 fn the_default_features_include_tls_with_ring() {
@@ -99,6 +111,7 @@ fn the_default_features_include_tls_with_ring() {
     for present in ["rustls v0.23", "ring v", "stringprep v", "tokio v"] {
         assert!(text.lines().any(|line| line.starts_with(present)), "{present}");
     }
+    assert!(!text.contains("serde"));
     assert!(!text.contains("aws-lc-rs v"));
 }
 
@@ -151,7 +164,7 @@ fn listed(list: &str) -> Vec<String> {
 fn deny_toml_allows_every_licence() {
     let allowed = listed("allow");
     assert!(allowed.contains(&"MIT".to_owned()), "{allowed:?}");
-    let all = "tokio,saslprep,tls-ring,tls-aws-lc-rs,tracing,metrics,testing";
+    let all = "tokio,saslprep,tls-ring,tls-aws-lc-rs,tracing,metrics,json,testing";
     let dependencies = lines(all, "normal,build", "{p}|{l}");
     assert!(dependencies.len() > 40, "{}", dependencies.len());
     for line in dependencies {
@@ -166,8 +179,10 @@ fn deny_toml_allows_every_licence() {
 fn no_crate_that_deny_toml_denies_is_linked() {
     let denied = listed("deny");
     assert!(denied.contains(&"sqlx".to_owned()), "{denied:?}");
-    let tree =
-        tree("tokio,saslprep,tls-ring,tls-aws-lc-rs,tracing,metrics,testing", "normal,build,dev");
+    let tree = tree(
+        "tokio,saslprep,tls-ring,tls-aws-lc-rs,tracing,metrics,json,testing",
+        "normal,build,dev",
+    );
     let names = names(&tree);
     assert!(denied.iter().all(|denied| !names.contains(&**denied)), "{denied:?}");
 }

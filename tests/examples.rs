@@ -14,6 +14,22 @@ fn output(example: &str) -> Vec<String> {
     text(&output.stdout).lines().map(str::to_owned).collect()
 }
 
+#[cfg(feature = "blocking")]
+#[test]
+fn the_example_of_threads_reads_the_state_before_it_handles_what_follows() {
+    let expected = [
+        "hook: 2 articles at the start",
+        "stock: 2 of ink",
+        "hook: 3 articles after a gap",
+        "stock: a loss",
+        "stock: 8 of pen",
+        "news: nothing in 3 of 3 waits",
+        "stock: closed",
+        "end: 2 notifications, 1 gap",
+    ];
+    assert_eq!(output("blocking"), expected);
+}
+
 /// The channels run at once, so only the lines of one channel have an order.
 #[test]
 fn the_example_of_handlers_prints_what_each_channel_does() {
@@ -57,6 +73,21 @@ fn the_example_of_handlers_prints_what_each_channel_does() {
 }
 
 #[test]
+fn the_example_of_json_prints_values_a_wrong_payload_and_a_loss_in_their_order() {
+    let lines = output("json");
+    let expected = [
+        "user 41: login",
+        "user 42: login",
+        "invalid: the payload on channel user_updates, 37 bytes, cannot be decoded: found a string, expected i64, line 1 column 16",
+        "invalid: the payload on channel user_updates, 5 bytes, cannot be decoded: expected value, line 1 column 1",
+        "loss: 1 notification was dropped: the queue was full",
+        "of 42: login",
+        "of 42: logout",
+    ];
+    assert_eq!(lines, expected);
+}
+
+#[test]
 fn the_example_of_wake_ups_does_all_work_also_without_notifications() {
     let lines = output("workflow_wakeups");
     let of = |name: &str| -> Vec<&str> {
@@ -89,4 +120,20 @@ fn the_example_of_wake_ups_does_all_work_also_without_notifications() {
     ] {
         assert!(of("end").contains(&end), "{end} in {lines:?}");
     }
+}
+
+#[test]
+fn the_example_of_a_notifier_sends_calls_in_groups_and_each_nudge_once() {
+    let lines = output("notify");
+    assert_eq!(lines[0], "2 in one transaction");
+    assert!(lines[1].starts_with("refused: ") && lines[1].contains("7999 bytes"), "{lines:?}");
+    let number = |line: &str, from: &str| -> u64 {
+        let (_, rest) = line.split_once(from).unwrap();
+        rest.split(' ').next().unwrap().parse().unwrap()
+    };
+    assert!(lines[2].starts_with("102 calls in "), "{lines:?}");
+    assert!((3..=102).contains(&number(&lines[2], "calls in ")), "{lines:?}");
+    assert!(lines[3].starts_with("1000 nudges in "), "{lines:?}");
+    assert!((1..10).contains(&number(&lines[3], "nudges in ")), "{lines:?}");
+    assert_eq!(lines[4], "all of them were received: true");
 }

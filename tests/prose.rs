@@ -20,6 +20,7 @@ const CHECKED: &[&str] = &[
     "benches",
     "cli",
     "scripts",
+    "src/blocking",
     "src/config",
     "src/proto/auth",
     "src/connection",

@@ -13,7 +13,7 @@ use std::time::Duration;
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, SharedString, Unit};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use pgbell::testing::{Auth, BackendConfig, Server};
-use pgbell::{Error, Event, Hub, Listen, Listener, State, WakeTask, Wakeups};
+use pgbell::{Error, Event, Hub, Listen, Listener, Notifier, State, WakeTask, Wakeups};
 use tracing::span::{Attributes, Id, Record};
 
 use crate::log::Log;
@@ -375,4 +375,30 @@ async fn woken() {
     assert!(worker.changed().await);
     wakeups.close().await;
     builder.listen(Listen::Disabled).connect().await.unwrap().close().await;
+}
+
+/// The application's data is not logged.
+#[test]
+fn the_first_nudge_that_is_dropped_is_logged_without_its_key() {
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt().with_writer(log.clone()).with_ansi(false).finish();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    tracing::subscriber::with_default(subscriber, || {
+        runtime.block_on(async {
+            let server = Server::start(BackendConfig::new()).await.unwrap();
+            let notifier = Notifier::connect(server.url()).await.unwrap();
+            notifier.nudge("jobs", "of the application");
+            for _ in 0..3 {
+                notifier.nudge("jobs", "of the application\0");
+            }
+            notifier.clone().close().await;
+            let stats = notifier.stats();
+            assert_eq!((stats.nudges_committed, stats.nudges_dropped), (1, 3));
+        });
+    });
+    let text = log.text();
+    let warnings: Vec<&str> = text.lines().filter(|line| line.contains("nudge")).collect();
+    assert_eq!(warnings.len(), 1, "{text}");
+    assert!(warnings[0].contains("WARN") && warnings[0].contains("NUL"), "{text}");
+    assert!(!text.contains("of the application"), "{text}");
 }

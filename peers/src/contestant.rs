@@ -41,6 +41,10 @@ pub(crate) enum Contestant {
     PgbellListener1tUndelayed,
     /// `pgbell-recv` of the older build that `--before` names.
     PgbellRecvBefore,
+    /// `pgbell::blocking::Listener::recv_batch`: a thread without async, and the background thread.
+    PgbellBlocking,
+    /// `pgbell::blocking::Listener::recv`
+    PgbellBlockingRecv,
     /// libpq: poll, `PQconsumeInput`, `PQnotifies`, `PQfreemem`.
     Libpq,
     /// tokio-postgres: `Connection::poll_message`.
@@ -99,6 +103,15 @@ impl Contestant {
         Self::Sqlx,
     ];
 
+    /// The contestants that show what threads without async cost.
+    pub(crate) const BLOCKING: [Self; 5] = [
+        Self::Libpq,
+        Self::PgbellListener1t,
+        Self::PgbellBlocking,
+        Self::PgbellRecv,
+        Self::PgbellBlockingRecv,
+    ];
+
     /// The contestants that read memory.
     const DECODERS: [Self; 4] = [
         Self::DecodePgbell,
@@ -132,7 +145,10 @@ impl Contestant {
     /// Returns the number of threads that are busy at the same time.
     pub(crate) fn threads(self) -> usize {
         match self {
-            Self::PgbellListener2t | Self::TokioPostgresChan => 2,
+            Self::PgbellListener2t
+            | Self::PgbellBlocking
+            | Self::PgbellBlockingRecv
+            | Self::TokioPostgresChan => 2,
             _ => 1,
         }
     }
@@ -148,9 +164,12 @@ impl Contestant {
             | Self::PgbellListener1t
             | Self::PgbellListener1tUndelayed
             | Self::PgbellListener2t
+            | Self::PgbellBlocking
             | Self::DecodePgbell
             | Self::DecodePgbellViews => (20_000_000, 1 << 30),
-            Self::PgbellRecv | Self::PgbellRecvBefore => (10_000_000, 1 << 30),
+            Self::PgbellRecv | Self::PgbellRecvBefore | Self::PgbellBlockingRecv => {
+                (10_000_000, 1 << 30)
+            }
             Self::Libpq
             | Self::Sqlx
             | Self::TokioPostgres

@@ -19,11 +19,13 @@ mod heat;
 mod latency;
 mod machine;
 mod many;
+mod matchup;
 mod options;
 mod outcome;
 mod plan;
 mod plot;
 mod pq;
+mod publishing;
 #[path = "../../tests/queries/mod.rs"]
 mod queries;
 mod replay;
@@ -80,6 +82,7 @@ fn play(part: Part) -> Outcome<()> {
         }
         Part::Delays { contestant, job } => tally::print_line(&client::delays(contestant, &job)?),
         Part::Many { role, job } => many::play(role, &job),
+        Part::Publishing { role, job } => publishing::play(role, &job),
         Part::Sleeper { job } => tally::print_line(&client::sleep(&job)?),
     }
 }
@@ -114,18 +117,27 @@ fn run(options: &Options) -> Outcome<ExitCode> {
     });
     let many =
         plan.many.map_or_else(Vec::new, |(scenario, size)| many::run(scenario, size, &cores));
+    let publishing = match plan.publishing {
+        Some((scenario, size)) => publishing::run(scenario, size)?,
+        None => Vec::new(),
+    };
     let copies = copies::run(&plan.copies, |contestant| options.admits(contestant), &cores);
     machine.finish(server.version());
     let mut targets = Target::all(&heats, &latency, sleeper.as_ref());
     targets.extend(Target::of_copies(&copies));
     targets.extend(Target::of_many(&many));
+    if options.scenario == Some(Scenario::Blocking) {
+        targets = Target::of_blocking(&heats, &latency);
+    }
+    targets.extend(Target::of_publishing(&publishing));
     if options.scenario == Some(Scenario::Moderation) {
         targets = Target::of_moderation(&heats, &latency, delays.as_ref());
         if options.before.is_none() {
             eprintln!("peers: without --before the target against an older build is left out");
         }
     }
-    let results = Results { machine, heats, latency, sleeper, delays, copies, many, targets };
+    let results =
+        Results { machine, heats, latency, sleeper, delays, copies, many, publishing, targets };
     if let Some(dir) = &options.plot {
         plot::draw(&results.heats, dir)?;
     }

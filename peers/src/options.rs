@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::client::Job;
 use crate::contestant::Contestant;
 use crate::many::{ManyJob, Role};
+use crate::publishing::{self, PublishingJob};
 use crate::replay::Replay;
 use crate::source::Origin;
 
@@ -101,10 +102,16 @@ pub(crate) enum Scenario {
     Tls,
     /// Reads that are delayed, against reads that are not. Runs only on request.
     Moderation,
+    /// Threads without async, against libpq's loop. Runs only on request.
+    Blocking,
     /// Many subscriptions of a hub, against sessions and `tokio::sync::broadcast`. Runs only on request.
     Hub,
     /// Many topics of a hub, against a map of `tokio::sync::mpsc` senders. Runs only on request.
     Topics,
+    /// Nudges beside durable writers, group commit, and the memory of a notifier. Runs only on request.
+    Publish,
+    /// The time from a wake-up to the start of work, and the statements of the server. Runs only on request.
+    Wake,
     /// Copies per byte, in the clear and over TLS. Needs valgrind; runs only on request.
     Copies,
 }
@@ -145,6 +152,13 @@ pub(crate) enum Part {
         role: Role,
         #[command(flatten)]
         job: ManyJob,
+    },
+    /// A process that publishes, or is woken.
+    #[command(hide = true)]
+    Publishing {
+        role: publishing::Role,
+        #[command(flatten)]
+        job: PublishingJob,
     },
     /// The server that sends notifications encoded in advance.
     #[command(hide = true)]

@@ -40,6 +40,8 @@ pub(crate) struct Plan {
     pub(crate) delays: Option<(usize, u64)>,
     /// A scenario with many subscribers.
     pub(crate) many: Option<(Scenario, Size)>,
+    /// A scenario of publishing.
+    pub(crate) publishing: Option<(Scenario, Size)>,
     /// The sizes for which copies are counted.
     pub(crate) copies: Vec<usize>,
 }
@@ -68,6 +70,11 @@ impl Plan {
         if is_moderation {
             heats.push(moderation(options, rounds));
         }
+        let is_blocking = options.scenario == Some(Scenario::Blocking);
+        if is_blocking {
+            heats
+                .push(Heat { contestants: Contestant::BLOCKING.to_vec(), ..heat(options, rounds) });
+        }
         if options.quick {
             heats.iter_mut().for_each(|heat| heat.count = heat.count.or(Some(QUICK_COUNT)));
         }
@@ -84,16 +91,26 @@ impl Plan {
         let delayed = if options.quick { 500_000 } else { 3_000_000 };
         let size = Size { rounds, is_quick: options.quick };
         let many = options.scenario.filter(|one| matches!(one, Scenario::Hub | Scenario::Topics));
+        let publishing =
+            options.scenario.filter(|one| matches!(one, Scenario::Publish | Scenario::Wake));
         Self {
             many: many.map(|scenario| (scenario, size)),
+            publishing: publishing.map(|scenario| (scenario, size)),
             copies,
             heats,
-            players: match is_moderation {
-                true => vec![Contestant::PgbellInline, Contestant::PgbellListener1t],
-                false => Contestant::PLAYERS.to_vec(),
+            players: match options.scenario {
+                Some(Scenario::Moderation) => {
+                    vec![Contestant::PgbellInline, Contestant::PgbellListener1t]
+                }
+                Some(Scenario::Blocking) => vec![
+                    Contestant::Libpq,
+                    Contestant::PgbellListener1t,
+                    Contestant::PgbellBlocking,
+                ],
+                _ => Contestant::PLAYERS.to_vec(),
             },
             delays: is_moderation.then_some((rounds, options.count.unwrap_or(delayed))),
-            ping_pong: (wants(Scenario::Latency) && !narrow || is_moderation)
+            ping_pong: (wants(Scenario::Latency) && !narrow || is_moderation || is_blocking)
                 .then_some((rounds, options.count.unwrap_or(pings))),
             sleeper: (wants(Scenario::Sleeper) && !narrow)
                 .then_some(options.count.unwrap_or(asleep)),

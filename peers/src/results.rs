@@ -8,7 +8,7 @@ use crate::delays::DelayedPairs;
 use crate::heat::{Heat, Sample};
 use crate::latency::PingPong;
 use crate::machine::Machine;
-use crate::many::Matchup;
+use crate::matchup::Matchup;
 use crate::sleeper::SleeperRun;
 use crate::source::Origin;
 use crate::spread::Spread;
@@ -24,6 +24,7 @@ pub(crate) struct Results {
     pub(crate) delays: Option<DelayedPairs>,
     pub(crate) copies: Vec<Copied>,
     pub(crate) many: Vec<Matchup>,
+    pub(crate) publishing: Vec<Matchup>,
     pub(crate) targets: Vec<Target>,
 }
 
@@ -187,7 +188,7 @@ impl Results {
         if let Some(delays) = &self.delays {
             voids.extend(delays.voids.iter().map(|why| format!("VOID: delays: {why}")));
         }
-        for matchup in &self.many {
+        for matchup in self.many.iter().chain(&self.publishing) {
             let title = matchup.title();
             voids.extend(matchup.voids.iter().map(|why| format!("VOID: {title}: {why}")));
         }

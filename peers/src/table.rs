@@ -1,7 +1,7 @@
 //! Tables, as text and as Markdown.
 
 use crate::delays::{DelayedPairs, Delays};
-use crate::many::Matchup;
+use crate::matchup::Matchup;
 use crate::results::{Ran, Results};
 use crate::spread::{Spread, number};
 use crate::target::Bound;
@@ -80,7 +80,7 @@ pub(crate) fn show(results: &Results, style: Style) -> String {
     let tables =
         heats.map(heat).chain(latency(results)).chain(sleeper(results)).chain(copies(results));
     let tables = tables.chain(results.delays.as_ref().map(delays));
-    let tables = tables.chain(results.many.iter().map(many));
+    let tables = tables.chain(results.many.iter().chain(&results.publishing).map(matchup));
     for table in tables.chain(targets(results)) {
         out.push_str(&table.show(style));
     }
@@ -191,7 +191,7 @@ fn delays(results: &DelayedPairs) -> Table {
     table
 }
 
-fn many(matchup: &Matchup) -> Table {
+fn matchup(matchup: &Matchup) -> Table {
     let rounds = matchup.rounds.len();
     let title =
         format!("{}, {rounds} round{}", matchup.title(), if rounds == 1 { "" } else { "s" });

@@ -6,7 +6,7 @@ use crate::contestant::Contestant::{self, *};
 use crate::copies::Copied;
 use crate::delays::DelayedPairs;
 use crate::latency::PingPong;
-use crate::many::{Kind, Matchup};
+use crate::matchup::{Kind, Matchup};
 use crate::results::Metric::{self, Cpu, Rate};
 use crate::results::Ran;
 use crate::shape::Shape;
@@ -134,7 +134,7 @@ const PING_PONG_MICROS: f64 = 10.0;
 const SLEEPER_MIB: f64 = 32.0;
 
 impl Target {
-    fn new(what: String, bound: Bound, found: Spread) -> Self {
+    pub(crate) fn new(what: String, bound: Bound, found: Spread) -> Self {
         let met = match bound {
             Bound::AtLeast(least) => found.median >= least,
             Bound::AtMost(most) => found.median <= most,
@@ -150,7 +150,7 @@ impl Target {
     ) -> Vec<Self> {
         let mut all: Vec<Self> = RATIOS.iter().filter_map(|ratio| ratio.evaluate(heats)).collect();
         all.extend([PgbellInline, PgbellListener1t].iter().filter_map(|one| channels(heats, *one)));
-        all.extend(ping_pong(latency));
+        all.extend(ping_pong(latency, &[PgbellInline, PgbellListener1t]));
         if let Some(slept) = sleeper.and_then(|sleeper_run| sleeper_run.slept) {
             let peak = Spread::of([slept.peak_rss_kib as f64 / 1024.0]);
             let what = "peak memory of a listener that sleeps, MiB".to_owned();
@@ -250,6 +250,34 @@ const MODERATION: [Ratio; 8] = [
     ratio("CPU of sqlx recv over listener recv", (Postgres, 51), Cpu, Sqlx, PgbellRecv, 5.0),
 ];
 
+const BLOCKING: [Ratio; 3] = [
+    ratio("CPU of libpq over blocking listener", (Replay, 51), Cpu, Libpq, PgbellBlocking, 4.0),
+    ratio(
+        "blocking listener, rate of the listener on one thread",
+        (Replay, 51),
+        Rate,
+        PgbellBlocking,
+        PgbellListener1t,
+        1.0,
+    ),
+    ratio(
+        "blocking listener, recv, rate of recv on one thread",
+        (Replay, 51),
+        Rate,
+        PgbellBlockingRecv,
+        PgbellRecv,
+        1.0,
+    ),
+];
+
+impl Target {
+    /// Returns the targets of threads without async.
+    pub(crate) fn of_blocking(heats: &[Ran], latency: &[PingPong]) -> Vec<Self> {
+        let ratios = BLOCKING.iter().filter_map(|ratio| ratio.evaluate(heats));
+        ratios.chain(ping_pong(latency, &[PgbellBlocking])).collect()
+    }
+}
+
 /// The longest time that a delayed read adds to a notification, in milliseconds.
 const ADDED_DELAY_MS: f64 = 1.5;
 
@@ -329,6 +357,8 @@ impl Target {
             Kind::Idle { .. } => limits([SUBSCRIPTION_BYTES; 2]),
             Kind::Subscribe { .. } => limits([SUBSCRIBE_NS; 2]),
             Kind::Server { .. } => limits([SERVER_NS, ALL_SUBSCRIBES_MS]),
+            // Those of publishing: `of_publishing`.
+            _ => Vec::new(),
         };
         let target = |(what, bound, found): (String, Bound, Option<Spread>)| {
             Some(Self::new(what, bound, found?))
@@ -347,13 +377,12 @@ fn channels(heats: &[Ran], contestant: Contestant) -> Option<Target> {
     Some(Target::new(what, Bound::AtLeast(MANY_CHANNELS), found))
 }
 
-fn ping_pong(latency: &[PingPong]) -> Vec<Target> {
+fn ping_pong(latency: &[PingPong], pgbell: &[Contestant]) -> Vec<Target> {
     let median = |contestant: Contestant| {
         let contest = latency.iter().find(|contest| contest.contestant == contestant)?;
         contest.micros(|latency| latency.p50_ns)
     };
     let Some(libpq) = median(Libpq) else { return Vec::new() };
-    let pgbell = [PgbellInline, PgbellListener1t];
     let more = pgbell.iter().filter_map(|one| {
         let found = median(*one)?.map(|micros| micros - libpq.median);
         let what = format!("{one}, p50 of ping-pong above libpq's, µs");

@@ -125,6 +125,18 @@ fn moderation_compares_reads_with_and_without_delays() {
 }
 
 #[test]
+fn blocking_compares_threads_without_async_with_the_loop_of_libpq() {
+    let (right, printed) = peers(&["--quick", "--json", "--scenario", "blocking"]);
+    assert!(right, "{printed}");
+    let results: Value = serde_json::from_str(&printed).unwrap_or_else(|_| panic!("{printed}"));
+    let [ran] = array(&results, "heats") else { panic!("{printed}") };
+    assert_eq!(array(ran, "samples").len(), 5);
+    assert_eq!(array(&results, "latency").len(), 3);
+    let targets: Vec<_> = array(&results, "targets").iter().map(|one| &one["what"]).collect();
+    assert_eq!(targets.len(), 4, "{targets:?}");
+}
+
+#[test]
 fn an_impossible_measurement_is_an_error() {
     for load in [["--size", "3"], ["--channels", "0"], ["--size", "8074"], ["--cores", "3"]] {
         let (right, printed) = peers(&["--quick", load[0], load[1]]);
@@ -184,4 +196,39 @@ fn topics_are_compared_with_a_map_of_senders_and_measured_on_servers() {
     let kinds = many("topics");
     assert_eq!(kinds["topics"], 1);
     assert!(kinds["server"] >= 1, "{kinds:?}");
+}
+
+/// Runs a scenario of publishing, and returns its kinds and the number of its targets.
+fn publishing(scenario: &str) -> (Vec<String>, usize) {
+    let (right, printed) = peers(&["--quick", "--json", "--scenario", scenario]);
+    assert!(right, "{printed}");
+    let results: Value = serde_json::from_str(&printed).unwrap_or_else(|_| panic!("{printed}"));
+    let mut kinds = Vec::new();
+    for matchup in array(&results, "publishing") {
+        let kind = &matchup["kind"];
+        // A kind without values is a string.
+        let name = kind.as_str().or_else(|| Some(kind.as_object()?.keys().next()?.as_str()));
+        kinds.push(name.unwrap().to_owned());
+        let names = array(matchup, "names").len();
+        for round in array(matchup, "rounds") {
+            let values = round.as_array().unwrap();
+            assert_eq!(values.len(), names, "{matchup}");
+            assert!(values.iter().all(Value::is_f64), "{matchup}");
+        }
+    }
+    (kinds, array(&results, "targets").len())
+}
+
+#[test]
+fn nudges_and_group_commit_are_compared_with_notifications_in_transactions() {
+    let (kinds, targets) = publishing("publish");
+    assert_eq!(kinds, ["flush", "writers", "nudge-delay", "calls", "asleep"]);
+    assert_eq!(targets, 2 + 2 + 2 + 4);
+}
+
+#[test]
+fn wake_ups_are_timed_and_the_statements_of_the_server_are_counted() {
+    let (kinds, targets) = publishing("wake");
+    assert_eq!(kinds, ["wake", "statements"]);
+    assert_eq!(targets, 3 + 2);
 }

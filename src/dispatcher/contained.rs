@@ -13,6 +13,9 @@ use crate::error;
 pub(super) enum Outcome {
     Done,
     Failed(BoxError),
+    /// There was no call, and none of the same notification would succeed.
+    #[cfg(feature = "json")]
+    Undecodable(BoxError),
     /// The message of the panic.
     Panicked(String),
 }

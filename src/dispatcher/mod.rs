@@ -18,6 +18,8 @@ mod drain;
 mod failure;
 mod handle;
 mod handler;
+#[cfg(feature = "json")]
+mod json;
 mod key;
 mod lane;
 mod lane_queue;
@@ -300,7 +302,8 @@ impl Dispatcher {
     /// - [`ErrorKind::Misuse`](crate::ErrorKind::Misuse) without a handler of notifications, for a channel that is empty, longer than 63 bytes or
     ///   contains a NUL, and for a topic that is empty or contains the separator;
     /// - [`ErrorKind::Config`](crate::ErrorKind::Config) for a limit, a capacity or a number of attempts of zero, for less than 8 KiB in
-    ///   `lane_bytes`, for a longest delay of retries that is less than the shortest one, and for a separator that is not ASCII.
+    ///   `lane_bytes`, for a longest delay of retries that is less than the shortest one, for a separator that is not ASCII, and for a field of JSON without
+    ///   a name.
     ///
     /// After that as [`Listener::listen_all`]. After an error the listener is dropped.
     ///

@@ -40,6 +40,8 @@ impl Run<'_> {
                     shared.counters.panics.add(1);
                     FailureCause::Panic(message)
                 }
+                #[cfg(feature = "json")]
+                Some(Outcome::Undecodable(error)) => FailureCause::Error(error),
                 Some(Outcome::Failed(error)) => match shared.retry.delay_after(attempts) {
                     None => FailureCause::Error(error),
                     Some(delay) => {

@@ -1,6 +1,8 @@
 //! Lanes without a server: their queue is filled by the test. In the files below, dispatchers with a test server.
 
 mod draining;
+#[cfg(feature = "json")]
+mod json;
 mod limits;
 mod stopping;
 mod user_values;

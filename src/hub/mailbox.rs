@@ -173,7 +173,7 @@ impl Mailbox {
     /// the waker of a consumer that sleeps.
     pub(super) fn put(
         &self,
-        frames: &Bytes,
+        frames: Bytes,
         run: Run,
         info: ReceiveInfo,
         place: Place,
@@ -182,7 +182,8 @@ impl Mailbox {
         let before = content.dropped;
         match self.limits.drop_oldest {
             true => {
-                content.push((frames.clone(), frames.len()), run, info, place);
+                let block_bytes = frames.len();
+                content.push((frames, block_bytes), run, info, place);
                 content.trim(&self.limits);
             }
             false => {
@@ -193,13 +194,17 @@ impl Mailbox {
                 let bytes = room(self.limits.bytes, content.unread_bytes);
                 let mut fits = run;
                 if fits.count > count {
-                    fits = Run::first(count, frames);
+                    fits = Run::first(count, &frames);
                 }
                 if fits.bytes > bytes {
-                    fits = Run::within(bytes, frames);
+                    fits = Run::within(bytes, &frames);
                 }
                 if fits.count > 0 {
-                    let (part, block_bytes) = part(frames, 0..fits.bytes, frames.len());
+                    let block_bytes = frames.len();
+                    let (part, block_bytes) = match fits.bytes == block_bytes {
+                        true => (frames, block_bytes),
+                        false => part(&frames, 0..fits.bytes, block_bytes),
+                    };
                     content.push((part, block_bytes), fits, info, place);
                 }
                 content.drop_newest((run.count - fits.count) as u64, place);

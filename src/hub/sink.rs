@@ -38,14 +38,12 @@ pub(super) struct HubSink {
     /// Notifications received.
     position: u64,
     woken: Woken,
-    /// The frames of a block that is being made.
-    scratch: BytesMut,
 }
 
 impl HubSink {
     pub(super) fn new(shared: Arc<HubShared>) -> Self {
         let (buffer, woken) = (ReusedBuffer::default(), Woken::default());
-        Self { shared, buffer, position: 0, woken, scratch: BytesMut::new() }
+        Self { shared, buffer, position: 0, woken }
     }
 }
 
@@ -123,25 +121,24 @@ impl HubSink {
     ) {
         if !channel.plain.is_empty() {
             let block = Bytes::copy_from_slice(part.frames);
-            self.put(channel.plain.as_slice(), &block, part.run, info, place.behind(part.first));
+            self.put(channel.plain.as_slice(), block, part.run, info, place.behind(part.first));
         }
         if channel.topics.is_empty() {
             return;
         }
         match self.shared.topics.of(name) {
             TopicOf::Prefix(separator) => {
-                for topic in topic_runs::by_prefix(part.frames, *separator) {
+                let length = part.key.len();
+                for topic in topic_runs::by_prefix(part.frames, length, *separator) {
                     let Some(members) = channel.topics.get(&*topic.key) else { continue };
                     let cut = topic.key.len() + 1;
-                    topic_runs::strip(topic.frames, part.key.len(), cut, &mut self.scratch);
-                    let block = Bytes::copy_from_slice(&self.scratch);
-                    self.scratch.clear();
+                    let block = topic_runs::strip(topic.frames, topic.run, length, cut);
                     let run = Run { count: topic.run.count, bytes: block.len() };
                     let place = place.behind(part.first + topic.first);
-                    self.put(members.as_slice(), &block, run, info, place);
+                    self.put(members.as_slice(), block, run, info, place);
                 }
             }
-            TopicOf::Fn(_) => {
+            _ => {
                 // Those of a channel whose last subscription has left in the meantime.
                 while topics.next_if(|topic| topic.first < part.first).is_some() {}
                 let end = part.first + part.run.count;
@@ -149,7 +146,7 @@ impl HubSink {
                     let Some(members) = channel.topics.get(&*topic.key) else { continue };
                     let block = Bytes::copy_from_slice(topic.frames);
                     let place = place.behind(topic.first);
-                    self.put(members.as_slice(), &block, topic.run, info, place);
+                    self.put(members.as_slice(), block, topic.run, info, place);
                 }
             }
         }
@@ -159,27 +156,30 @@ impl HubSink {
     fn put(
         &mut self,
         mailboxes: &[Arc<Mailbox>],
-        block: &Bytes,
+        block: Bytes,
         run: Run,
         info: ReceiveInfo,
         place: Place,
     ) {
+        let Some((last, others)) = mailboxes.split_last() else { return };
         let (mut count, mut dropped) = (0, 0);
-        for mailbox in mailboxes {
-            let (more, (lost, waker)) = match &mailbox.filter {
-                None => (run.count, mailbox.put(block, run, info, place)),
-                Some(filter) => {
-                    let (frames, run) = filter.apply(block, run);
-                    if run.count == 0 {
-                        continue;
-                    }
-                    (run.count, mailbox.put(&frames, run, info, place))
-                }
+        let mut put = |mailbox: &Mailbox, block: Bytes| {
+            let (frames, run) = match &mailbox.filter {
+                None => (block, run),
+                Some(filter) => filter.apply(&block, run),
             };
-            count += more as u64;
-            dropped += lost;
-            self.woken.wakers.extend(waker);
+            if run.count > 0 {
+                let (lost, waker) = mailbox.put(frames, run, info, place);
+                count += run.count as u64;
+                dropped += lost;
+                self.woken.wakers.extend(waker);
+            }
+        };
+        for mailbox in others {
+            put(mailbox, block.clone());
         }
+        // The last one takes the block itself: most topics have one subscription.
+        put(last, block);
         self.shared.counters.count(count, dropped);
     }
 }
@@ -217,7 +217,7 @@ impl Drop for HubSink {
 /// The highest number of notifications whose topics, which functions have found, are in memory at the same time.
 const FUNCTION_RUN: usize = 512;
 
-/// Returns the topics that functions of the user find in notifications of channels that have subscriptions to topics.
+/// Returns the topics that functions, of the user or of JSON payloads, find in notifications of channels that have subscriptions to topics.
 ///
 /// The functions run without the lock of the routes: they may subscribe, or drop a subscription. A subscription that has joined before this
 /// gets its notifications, because its channel has topics here. One that joins later has no claim to them: they were committed and read
@@ -233,7 +233,7 @@ fn topics_by_functions<'a>(shared: &HubShared, frames: &'a [u8]) -> Vec<TopicRun
     let mut found = Vec::new();
     for part in parts {
         let topic_of = shared.topics.of(std::str::from_utf8(part.key).unwrap_or_default());
-        if let TopicOf::Fn(_) = topic_of {
+        if !topic_of.is_prefix() {
             let runs = topic_runs::by_function(part.frames, |raw| topic(shared, topic_of, raw));
             found.extend(runs.map(|run| FrameRun { first: part.first + run.first, ..run }));
         }

@@ -12,6 +12,8 @@ use super::mailbox::{Mailbox, MailboxSource, SubscriptionStats};
 use super::routes::Route;
 use super::shared::HubShared;
 use crate::error::Error;
+#[cfg(feature = "json")]
+use crate::notification::JsonStream;
 use crate::notification::{Batch, Event};
 use crate::proto::supervisor::Listening;
 use crate::queue::{CurrentRun, Receiver, Recv};
@@ -117,6 +119,35 @@ impl Subscription {
     pub async fn recv_batch_max(&mut self, max: usize) -> Result<Batch<'_>, Error> {
         poll_fn(|cx| self.receiver.poll_batch(cx)).await?;
         Ok(self.receiver.batch(max))
+    }
+
+    /// Receives with the payloads decoded as JSON.
+    ///
+    /// ```no_run
+    /// # async fn example(subscription: pgbell::Subscription) -> Result<(), pgbell::Error> {
+    /// use pgbell::JsonEvent;
+    ///
+    /// #[derive(serde::Deserialize)]
+    /// struct UserEvent {
+    ///     user_id: i64,
+    /// }
+    ///
+    /// let mut events = subscription.json::<UserEvent>();
+    /// while let Some(event) = events.recv().await? {
+    ///     match event {
+    ///         JsonEvent::Value(event, _) => println!("user {}", event.user_id),
+    ///         JsonEvent::Invalid(error) => println!("{error}"),
+    ///         loss => println!("read the users again: {loss}"),
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "json")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "json")))]
+    #[must_use]
+    pub fn json<T>(self) -> JsonStream<Self, T> {
+        JsonStream::new(self)
     }
 
     /// Returns whether the server had confirmed LISTEN when the subscription was made. `Pending`: there was no session. Then the first event

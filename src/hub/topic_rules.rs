@@ -20,13 +20,13 @@ impl TopicRules {
         self.topics_of.get(channel).unwrap_or(&self.topic_of)
     }
 
-    /// Returns whether one of them is a function.
+    /// Returns whether one of them is a function, of the user or of a JSON payload.
     pub(super) fn has_functions(&self) -> bool {
         let mut all = self.topics_of.values().chain([&self.topic_of]);
-        all.any(|topic_of| matches!(topic_of, TopicOf::Fn(_)))
+        all.any(|topic_of| !topic_of.is_prefix())
     }
 
-    /// Checks the names of channels and the separators.
+    /// Checks the names of channels, the separators and the names of fields.
     pub(super) fn check(&self) -> Result<(), Error> {
         self.topic_of.check()?;
         for (channel, topic_of) in &self.topics_of {

@@ -2,26 +2,56 @@
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
+
 use super::frame_runs::{FrameRun, divide};
-use crate::proto::wire::{self, RawNotification};
+use crate::proto::wire::{self, RawNotification, Run};
 
 /// Consecutive notifications of a channel with one topic.
 pub(super) type TopicRun<'a> = FrameRun<'a, Cow<'a, str>>;
 
 /// Divides the notifications of a channel into runs whose payloads begin with one topic and `separator`. Those without a topic are left
-/// out.
-pub(super) fn by_prefix(frames: &[u8], separator: u8) -> impl Iterator<Item = TopicRun<'_>> {
-    let runs = divide(
-        frames,
-        Iterator::next,
-        move |first| head(first.payload, separator),
-        |head, next| head.is_some_and(|head| next.payload.starts_with(head)),
-    );
-    runs.filter_map(|FrameRun { key, frames, run, first }| {
-        // The payload was checked when it was received, and is cut before an ASCII character.
-        let topic = std::str::from_utf8(key?.split_last()?.1).ok()?;
-        Some(FrameRun { key: Cow::Borrowed(topic), frames, run, first })
+/// out. The channel has `channel` bytes, so that the payloads are found without a search for the end of the channel.
+pub(super) fn by_prefix(
+    frames: &[u8],
+    channel: usize,
+    separator: u8,
+) -> impl Iterator<Item = TopicRun<'_>> {
+    let mut rest = frames;
+    let mut passed = 0;
+    std::iter::from_fn(move || {
+        loop {
+            let (payload, mut behind) = first_payload(rest, channel)?;
+            let head = head(payload, separator);
+            let (first, mut count) = (passed, 1);
+            while let Some((payload, next)) = first_payload(behind, channel) {
+                if !head.is_some_and(|head| payload.starts_with(head)) {
+                    break;
+                }
+                (count, behind) = (count + 1, next);
+            }
+            let (frames, behind) = rest.split_at(rest.len() - behind.len());
+            rest = behind;
+            passed += count;
+            // The payload was checked when it was received, and is cut before an ASCII character.
+            let topic = head.and_then(|head| std::str::from_utf8(head.split_last()?.1).ok());
+            if let Some(topic) = topic {
+                let run = Run { count, bytes: frames.len() };
+                return Some(FrameRun { key: Cow::Borrowed(topic), frames, run, first });
+            }
+        }
     })
+}
+
+/// Returns the payload of the first frame, and the bytes behind the frame. The channel has `channel` bytes.
+#[inline(always)]
+fn first_payload(frames: &[u8], channel: usize) -> Option<(&[u8], &[u8])> {
+    let (&[_, a, b, c, d], body) = frames.split_first_chunk::<5>()?;
+    let length = u32::from_be_bytes([a, b, c, d]) as usize;
+    let (body, behind) = body.split_at_checked(length.checked_sub(4)?)?;
+    // The process id, the channel and a NUL; the payload and a NUL.
+    let payload = body.get(4 + channel + 1..)?.split_last()?.1;
+    Some((payload, behind))
 }
 
 /// Returns the topic of a payload, with the separator.
@@ -46,24 +76,29 @@ pub(super) fn by_function<'a>(
     })
 }
 
-/// Appends the frames to `out`, each without the first `cut` bytes of its payload. The channel has `channel` bytes.
-pub(super) fn strip(frames: &[u8], channel: usize, cut: usize, out: &mut bytes::BytesMut) {
+/// Returns a copy of the frames of a run, each without the first `cut` bytes of its payload. The channel has `channel` bytes.
+pub(super) fn strip(frames: &[u8], run: Run, channel: usize, cut: usize) -> Bytes {
     let payload_at = wire::TEXT_AT + channel + 1;
+    // Exactly what is written, so that the memory is not moved to become `Bytes`.
+    let mut out = Vec::with_capacity(run.bytes.saturating_sub(run.count * cut));
     let mut rest = frames;
-    while let Some((&[tag, a, b, c, d], _)) = rest.split_first_chunk::<5>() {
+    while let Some((&[_, a, b, c, d], _)) = rest.split_first_chunk::<5>() {
         let length = u32::from_be_bytes([a, b, c, d]);
         let Some((frame, next)) = rest.split_at_checked(1 + length as usize) else { break };
-        let (Some(head), Some(payload)) = (frame.get(5..payload_at), frame.get(payload_at + cut..))
+        let (Some(head), Some(payload)) = (frame.get(..payload_at), frame.get(payload_at + cut..))
         else {
             break;
         };
         let shorter = u32::try_from(cut).map_or(0, |cut| length.saturating_sub(cut));
-        out.extend_from_slice(&[tag]);
-        out.extend_from_slice(&shorter.to_be_bytes());
+        let at = out.len() + 1;
         out.extend_from_slice(head);
+        if let Some(length) = out.get_mut(at..at + 4) {
+            length.copy_from_slice(&shorter.to_be_bytes());
+        }
         out.extend_from_slice(payload);
         rest = next;
     }
+    out.into()
 }
 
 #[cfg(test)]
@@ -110,7 +145,7 @@ mod tests {
             run("a", 6, &["a:4"]),
             run("ä", 8, &["ä:", "ä:5"]),
         ];
-        assert_eq!(found(by_prefix(&frames, b':')), expected);
+        assert_eq!(found(by_prefix(&frames, 2, b':')), expected);
         let mut calls = 0;
         let by_function = by_function(&frames, |raw| {
             calls += 1;
@@ -123,8 +158,8 @@ mod tests {
 
     #[test]
     fn a_stripped_frame_has_the_rest_of_the_payload() {
-        let mut out = BytesMut::new();
-        strip(&frames(&["a:1", "a:", "a:x:y"]), 2, 2, &mut out);
-        assert_eq!(out, frames(&["1", "", "x:y"]));
+        let frames_with_topic = frames(&["a:1", "a:", "a:x:y"]);
+        let run = Run { count: 3, bytes: frames_with_topic.len() };
+        assert_eq!(strip(&frames_with_topic, run, 2, 2), frames(&["1", "", "x:y"]));
     }
 }

@@ -32,6 +32,8 @@ pub use self::scope::ListenScope;
 pub use self::stats::Stats;
 use crate::config::Config;
 use crate::error::Error;
+#[cfg(feature = "json")]
+use crate::notification::JsonStream;
 use crate::notification::{Batch, Event, Gap};
 use crate::proto::ring::Consumer;
 use crate::proto::session::{Rows, channel_names};
@@ -161,6 +163,35 @@ impl Listener {
     pub async fn recv_batch_max(&mut self, max: usize) -> Result<Batch<'_>, Error> {
         poll_fn(|cx| self.receiver.poll_batch(cx)).await?;
         Ok(self.receiver.batch(max))
+    }
+
+    /// Receives with the payloads decoded as JSON.
+    ///
+    /// ```no_run
+    /// # async fn example(listener: pgbell::Listener) -> Result<(), pgbell::Error> {
+    /// use pgbell::JsonEvent;
+    ///
+    /// #[derive(serde::Deserialize)]
+    /// struct UserEvent {
+    ///     user_id: i64,
+    /// }
+    ///
+    /// let mut events = listener.json::<UserEvent>();
+    /// while let Some(event) = events.recv().await? {
+    ///     match event {
+    ///         JsonEvent::Value(event, _) => println!("user {}", event.user_id),
+    ///         JsonEvent::Invalid(error) => println!("{error}"),
+    ///         loss => println!("read the users again: {loss}"),
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "json")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "json")))]
+    #[must_use]
+    pub fn json<T>(self) -> JsonStream<Self, T> {
+        JsonStream::new(self)
     }
 
     // ---- everything else, through the handle too ----

@@ -12,6 +12,8 @@ use tokio::sync::oneshot;
 
 use super::Listener;
 use crate::error::Error;
+#[cfg(feature = "json")]
+use crate::notification::JsonStream;
 use crate::notification::{Batch, Event};
 use crate::proto::supervisor::{Listening, Reply};
 
@@ -149,6 +151,14 @@ impl<'a> ListenScope<'a> {
     /// A dropped future loses nothing. A batch that was returned counts as delivered.
     pub async fn recv_batch_max(&mut self, max: usize) -> Result<Batch<'_>, Error> {
         self.listener.recv_batch_max(max).await
+    }
+
+    /// See [`Listener::json`]. [`into_inner`](JsonStream::into_inner) returns the scope, to [leave](Self::leave) it.
+    #[cfg(feature = "json")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "json")))]
+    #[must_use = "dropping it stops listening to the channels of the scope"]
+    pub fn json<T>(self) -> JsonStream<Self, T> {
+        JsonStream::new(self)
     }
 
     /// Stops listening to the channels of the scope, and waits for the server. See [Leaving](Self#leaving).

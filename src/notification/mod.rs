@@ -5,8 +5,11 @@
 //! - [`SharedBatch`] and a [retained](NotificationRef::retain) notification pin the receive buffer. The bytes of
 //!   pinned buffers are counted and limited.
 //! - [`Gap`] and [`Lagged`] report what is missing, at the position in the stream where it is missing.
+//! - `json` decodes payloads.
 
 mod batch;
+#[cfg(feature = "json")]
+mod json;
 mod loss;
 mod owned;
 pub(crate) mod owned_info;
@@ -21,6 +24,10 @@ use std::time::SystemTime;
 #[cfg_attr(not(feature = "proto"), allow(unreachable_pub, reason = "`proto` exports it"))]
 pub use batch::ReceiveInfo;
 pub use batch::{Batch, BatchIter};
+#[cfg(all(feature = "json", feature = "tokio"))]
+pub use json::JsonStream;
+#[cfg(feature = "json")]
+pub use json::{JsonError, JsonEvent};
 pub(crate) use loss::Refusals;
 pub use loss::{Event, Gap, Lagged, Loss};
 pub use owned::Notification;

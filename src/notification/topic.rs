@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
+#[cfg(feature = "json")]
+use super::json::field::field;
 use crate::error::{Error, ErrorKind};
 
 /// The byte between topic and payload, unless another one is chosen.
@@ -31,6 +33,10 @@ pub enum TopicOf {
     Prefix(u8),
     /// A function of the payload: see [`TopicOf::function`]. A subscription receives the payload unchanged.
     Fn(TopicFunction),
+    /// A field of a payload that is a JSON object: see [`TopicOf::json_field`]. A subscription receives the payload unchanged.
+    #[cfg(feature = "json")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "json")))]
+    JsonField(Arc<str>),
 }
 
 /// The function of [`TopicOf::function`].
@@ -56,6 +62,33 @@ impl TopicOf {
         Self::Fn(TopicFunction(Arc::new(function)))
     }
 
+    /// Returns the topic that is in the field `name` of a JSON object.
+    ///
+    /// The topic is the content of a string, or a number, `true` or `false` as it is written: `42` and `42.0` are two topics. A payload that is
+    /// not a JSON object, and one whose field is missing, is an empty string, a null, an array or an object, has no topic. Fields of inner
+    /// objects are not found. If the object has several fields with this name, the last one counts.
+    ///
+    /// ```
+    /// use pgbell::TopicOf;
+    ///
+    /// let topics = TopicOf::json_field("order");
+    /// let payload = r#"{"order": 42, "state": "paid"}"#;
+    /// assert_eq!(topics.split(payload).unwrap(), ("42".into(), payload));
+    /// assert_eq!(topics.split("42:paid"), None);
+    /// ```
+    ///
+    /// The whole payload is the envelope: it is sent with [`notify_json`](crate::Notifier::notify_json), with
+    /// [`notify`](crate::Notifier::notify) or by a trigger. What [`notify_topic`](crate::Notifier::notify_topic) sends has no topic here,
+    /// because a topic and a separator before the object are not JSON.
+    ///
+    /// The payload is read in the task of the hub, for each notification of a channel with subscriptions to topics. Only this field is decoded;
+    /// in the rest only the syntax is checked.
+    #[cfg(feature = "json")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "json")))]
+    pub fn json_field(name: impl Into<Arc<str>>) -> Self {
+        Self::JsonField(name.into())
+    }
+
     /// Returns the topic of a payload, and the payload that a subscription to the topic receives. `None` if it has no topic. A
     /// consumer of the whole channel can use it to take a payload apart.
     ///
@@ -63,23 +96,34 @@ impl TopicOf {
     /// Where the function of [`TopicOf::function`] panics.
     #[must_use]
     pub fn split<'a>(&self, payload: &'a str) -> Option<(Cow<'a, str>, &'a str)> {
-        match self {
+        let (topic, rest) = match self {
             Self::Prefix(separator) => {
                 let (topic, rest) = payload.split_once(char::from(*separator))?;
-                (!topic.is_empty()).then_some((Cow::Borrowed(topic), rest))
+                (Cow::Borrowed(topic), rest)
             }
-            Self::Fn(TopicFunction(function)) => {
-                let topic = function(payload)?;
-                (!topic.is_empty()).then_some((topic, payload))
-            }
-        }
+            Self::Fn(TopicFunction(function)) => (function(payload)?, payload),
+            #[cfg(feature = "json")]
+            Self::JsonField(name) => (field(payload, name)?, payload),
+        };
+        (!topic.is_empty()).then_some((topic, rest))
     }
 
-    /// Checks the separator.
+    /// Returns whether the topic is at the beginning of the payload, with a separator behind it.
+    pub(crate) fn is_prefix(&self) -> bool {
+        matches!(self, Self::Prefix(_))
+    }
+
+    /// Checks the separator, or the name of the field.
     pub(crate) fn check(&self) -> Result<(), Error> {
         match self {
             Self::Prefix(separator) => check_separator(*separator),
             Self::Fn(_) => Ok(()),
+            #[cfg(feature = "json")]
+            Self::JsonField(name) if name.is_empty() => {
+                Err(Error::new(ErrorKind::Config, "the name of the field with the topic is empty"))
+            }
+            #[cfg(feature = "json")]
+            Self::JsonField(_) => Ok(()),
         }
     }
 
@@ -87,8 +131,8 @@ impl TopicOf {
     pub(crate) fn check_topic(&self, topic: &str) -> Result<(), Error> {
         match self {
             Self::Prefix(separator) => check_topic(topic, *separator),
-            Self::Fn(_) if topic.is_empty() => Err(empty()),
-            Self::Fn(_) => Ok(()),
+            _ if topic.is_empty() => Err(empty()),
+            _ => Ok(()),
         }
     }
 }
@@ -107,6 +151,8 @@ impl fmt::Debug for TopicOf {
                 f.debug_tuple("Prefix").field(&char::from(*separator)).finish()
             }
             Self::Fn(_) => f.write_str("Fn"),
+            #[cfg(feature = "json")]
+            Self::JsonField(name) => f.debug_tuple("JsonField").field(name).finish(),
         }
     }
 }

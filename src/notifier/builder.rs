@@ -5,12 +5,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use super::Notifier;
+use super::link::{SessionOpener, TaskLink};
 use super::machine::{NotifierMachine, NotifierPolicy};
+use super::nudge::{NudgePolicy, NudgeStart, Nudges};
 use super::queue::{NotifierShared, RequestQueue};
-use super::task::{NotifierTask, SessionOpener};
+use super::task::NotifierTask;
 use super::waiting::GroupLimits;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind};
@@ -26,6 +29,15 @@ const QUEUE_BYTES: usize = 8 * 1024 * 1024;
 
 /// The largest value of [`NotifierBuilder::queue_bytes`]: 256 MiB. A semaphore has more permits on every platform.
 const QUEUE_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// The default of [`NotifierBuilder::nudge_window`].
+const NUDGE_WINDOW: Duration = Duration::from_millis(10);
+
+/// The shortest [`NotifierBuilder::nudge_window`]: one tick of the timer.
+const NUDGE_WINDOW_MIN: Duration = Duration::from_millis(1);
+
+/// The longest [`NotifierBuilder::nudge_window`]: later than that, a poll has found what a nudge reports.
+const NUDGE_WINDOW_MAX: Duration = Duration::from_secs(60);
 
 /// Builds a [`Notifier`]. Returned by [`Notifier::builder`].
 ///
@@ -47,6 +59,8 @@ const QUEUE_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// | the queue, which holds all unanswered calls | Q |
 /// | their encoded commands, until they are written | 4 Q: each `"` and `\` of a group is escaped, and the buffer may be twice as large as its content |
 /// | the group that is being encoded | 4 × (256 KiB + 3 bytes for each of its calls), about 1 MiB |
+/// | [nudges](Notifier::nudge) that wait | 1 MiB of keys, with 64 bytes for each, and 1,024 channels of 63 bytes |
+/// | nudges that were sent | the same once more, and one group |
 ///
 /// The limit of a group, 256 KiB, is that of its channels and payloads before they are escaped. A call that is larger than the queue is
 /// accepted when the queue is empty: then Q is its size. Further calls wait, and keep their arguments meanwhile.
@@ -60,6 +74,7 @@ pub struct NotifierBuilder {
     reconnect: bool,
     retry_refusals: Option<bool>,
     backoff: (Duration, Duration),
+    nudge_window: Duration,
 }
 
 impl NotifierBuilder {
@@ -73,6 +88,7 @@ impl NotifierBuilder {
             reconnect: true,
             retry_refusals: None,
             backoff: (delays.min, delays.max),
+            nudge_window: NUDGE_WINDOW,
         }
     }
 
@@ -134,6 +150,13 @@ impl NotifierBuilder {
         self
     }
 
+    /// Sets the least time between two transactions with [nudges](Notifier::nudge), 1 ms to 60 s, by default 10 ms. Nudges that are made
+    /// meanwhile are coalesced: each channel and key is sent once.
+    pub fn nudge_window(mut self, window: Duration) -> Self {
+        self.nudge_window = window;
+        self
+    }
+
     /// Connects, and starts the task that drives the connection.
     ///
     /// # Errors
@@ -165,6 +188,13 @@ impl NotifierBuilder {
             );
             return Err(Error::new(ErrorKind::Config, message));
         }
+        if !(NUDGE_WINDOW_MIN..=NUDGE_WINDOW_MAX).contains(&self.nudge_window) {
+            let window = self.nudge_window;
+            let message = format!(
+                "nudge_window is {window:?}, expected {NUDGE_WINDOW_MIN:?} to {NUDGE_WINDOW_MAX:?}"
+            );
+            return Err(Error::new(ErrorKind::Config, message));
+        }
         let established = net::establish(config.clone(), SessionPurpose::Notify).await?;
         let (driver, resolved) = (established.driver, established.config);
         let retry_refusals = match self.retry_refusals {
@@ -172,11 +202,14 @@ impl NotifierBuilder {
             None => resolved.has_password_provider() || resolved.servers()?.len() > 1,
         };
         let timeout = resolved.effective().connect_timeout();
+        let delays = Reconnect { min, max, retry_refusals };
+        let limits = GroupLimits::default();
+        let connect_timeout = timeout.saturating_add(timeout / 50);
         let policy = NotifierPolicy {
             answer_timeout,
-            limits: GroupLimits::default(),
-            connect_timeout: timeout.saturating_add(timeout / 50),
-            reconnect: self.reconnect.then_some(Reconnect { min, max, retry_refusals }),
+            limits,
+            connect_timeout,
+            reconnect: self.reconnect.then_some(delays),
         };
         let seed = u64::from_ne_bytes(net::random()?);
         let machine = NotifierMachine::new(&policy, net::now(), driver.written(), seed);
@@ -186,10 +219,24 @@ impl NotifierBuilder {
         let (closes, ends) = mpsc::unbounded_channel();
         // Later attempts are made by the task, which slow code of the user must not block.
         let opener = SessionOpener { config: net::with_provider_thread(config), timeout };
-        let task = NotifierTask::new(driver, machine, inbox, ends, shared.clone(), opener);
+        let nudges = Nudges::new(NudgeStart {
+            policy: NudgePolicy {
+                window: self.nudge_window,
+                answer_timeout,
+                limits,
+                connect_timeout,
+                delays,
+                reconnects: self.reconnect,
+            },
+            seed: seed.rotate_left(16),
+            opener: opener.clone(),
+            runtime: Handle::current(),
+        });
+        let link = TaskLink::new(Some(driver), opener);
+        let task = NotifierTask::new(link, machine, inbox, ends, shared.clone());
         tokio::spawn(task.run());
         let queue = RequestQueue::new(requests, closes, shared);
-        Ok(Notifier { queue, separator })
+        Ok(Notifier { queue, nudges, separator })
     }
 }
 

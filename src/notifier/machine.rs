@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 use super::outcome;
 use super::pipeline::NotifierPipeline;
 use super::request::{Reply, Request};
+use super::session_state::{Due, SessionState};
 use super::stats::NotifierStats;
 use super::waiting::GroupLimits;
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::proto::session::{Session, SessionEvent};
-use crate::proto::supervisor::{Attempts, Reconnect, State};
+use crate::proto::supervisor::{Reconnect, State};
 
 /// The settings of a notifier.
 #[derive(Debug, Clone, Copy)]
@@ -24,34 +25,17 @@ pub(super) struct NotifierPolicy {
     pub(super) reconnect: Option<Reconnect>,
 }
 
-/// The state machine of a notifier.
-///
-/// ```text
-///          handle_lost                 the delay has passed
-/// open ─────────────────▶ waiting ──────────────────────────▶ opening
-///  ▲                         ▲         handle_open_failed        │
-///  │                         └───────────────────────────────────┤
-///  └──────────────────────────────── handle_opened ──────────────┘
-/// ended: from everywhere, when all calls of a closed notifier are answered, or if no attempt follows
-/// ```
+/// The state machine of a notifier: a [`NotifierPipeline`] for the calls, and a [`SessionState`]. It ends when all calls of a closed
+/// notifier are answered, or if no session follows one that was lost.
 #[derive(Debug)]
 pub(super) struct NotifierMachine {
     pipeline: NotifierPipeline,
-    attempts: Attempts,
-    phase: LinkPhase,
+    session: SessionState,
+    /// Why the notifier has ended.
+    cause: Option<Error>,
     /// All requests were received.
     is_drained: bool,
-    /// Notifications have arrived on this session: another client of a pooler has executed LISTEN in it.
-    has_notifications: bool,
     actions: VecDeque<NotifierAction>,
-}
-
-#[derive(Debug)]
-enum LinkPhase {
-    Open { since: Instant },
-    Waiting,
-    Opening { deadline: Instant },
-    Ended(Error),
 }
 
 /// What the task must do.
@@ -71,25 +55,16 @@ pub(super) enum NotifierAction {
 impl NotifierMachine {
     /// Creates a machine for an open session of which the socket has accepted `written` bytes. `seed` is for the delays.
     pub(super) fn new(policy: &NotifierPolicy, now: Instant, written: u64, seed: u64) -> Self {
-        let mut attempts = Attempts::new(policy.connect_timeout, policy.reconnect, seed);
-        attempts.begin(now);
-        attempts.succeeded();
+        let session = SessionState::opened(policy.connect_timeout, policy.reconnect, seed, now);
         let mut pipeline = NotifierPipeline::new(policy.answer_timeout, policy.limits, written);
         pipeline.stats.sessions = 1;
-        Self {
-            pipeline,
-            attempts,
-            phase: LinkPhase::Open { since: now },
-            is_drained: false,
-            has_notifications: false,
-            actions: VecDeque::new(),
-        }
+        Self { pipeline, session, cause: None, is_drained: false, actions: VecDeque::new() }
     }
 
     /// Accepts a call.
     pub(super) fn accept(&mut self, request: Request) {
         self.pipeline.accept(request);
-        if let LinkPhase::Ended(cause) = &self.phase {
+        if let Some(cause) = &self.cause {
             self.pipeline.end(cause);
         }
     }
@@ -113,7 +88,7 @@ impl NotifierMachine {
     /// Gives commands to the session.
     pub(super) fn start(&mut self, now: Instant, session: &mut Session) {
         // A session that has failed still returns events. The loss follows.
-        if matches!(self.phase, LinkPhase::Open { .. }) && session.is_ready() {
+        if self.session.is_open() && session.is_ready() {
             self.pipeline.start(now, session);
         }
     }
@@ -125,15 +100,13 @@ impl NotifierMachine {
 
     /// Records that notifications for another client have arrived.
     pub(super) fn handle_notifications(&mut self) {
-        self.has_notifications = true;
+        self.session.handle_notifications();
     }
 
     /// Returns the error by which the session must end, if this answer may be the report of a dropped notification: then all
     /// later answers may be those of the commands before. Called before [`handle_event`](Self::handle_event).
     pub(super) fn stray_error(&self, event: &SessionEvent, session: &Session) -> Option<Error> {
-        let SessionEvent::Done { result: Err(error), status, .. } = event else { return None };
-        let is_possible = self.has_notifications && session.may_report_a_drop(error, *status);
-        is_possible.then(|| outcome::stray(error))
+        self.session.stray_error(event, session)
     }
 
     /// Handles an event of the session.
@@ -143,10 +116,10 @@ impl NotifierMachine {
 
     /// Handles the loss of the session, after its last write was recorded.
     pub(super) fn handle_lost(&mut self, now: Instant, error: Error) {
-        let LinkPhase::Open { since } = self.phase else { return };
+        let is_over = self.pipeline.is_closing_over(now);
+        let Some(waits) = self.session.handle_lost(now, &error, is_over) else { return };
         self.actions.push_back(NotifierAction::Failed(error.clone()));
-        self.attempts.was_live(now.saturating_duration_since(since));
-        if self.wait(now, &error, false) {
+        if waits {
             self.actions.push_back(NotifierAction::State(State::Reconnecting));
             self.pipeline.lose(&error);
         } else {
@@ -156,11 +129,9 @@ impl NotifierMachine {
 
     /// Handles a new session, of which the socket has accepted `written` bytes.
     pub(super) fn handle_opened(&mut self, now: Instant, written: u64) {
-        if !matches!(self.phase, LinkPhase::Opening { .. }) {
+        if !self.session.handle_opened(now) {
             return;
         }
-        self.phase = LinkPhase::Open { since: now };
-        self.has_notifications = false;
         self.pipeline.begin(written);
         self.pipeline.stats.sessions += 1;
         self.actions.push_back(NotifierAction::State(State::Connected));
@@ -168,85 +139,63 @@ impl NotifierMachine {
 
     /// Handles the failure of an attempt.
     pub(super) fn handle_open_failed(&mut self, now: Instant, error: Error) {
-        if !matches!(self.phase, LinkPhase::Opening { .. }) {
-            return;
-        }
+        let is_over = self.pipeline.is_closing_over(now);
+        let Some(waits) = self.session.handle_open_failed(now, &error, is_over) else { return };
         self.pipeline.stats.attempts_failed += 1;
         self.actions.push_back(NotifierAction::Failed(error.clone()));
-        if self.wait(now, &error, true) {
+        if waits {
             self.pipeline.set_outage(error);
         } else {
             self.end(error);
         }
     }
 
-    /// Waits for the next attempt. Returns false if there is none.
-    fn wait(&mut self, now: Instant, error: &Error, was_login: bool) -> bool {
-        let waits = !self.pipeline.is_closing_over(now)
-            && self.attempts.goes_on_after(error, was_login)
-            && self.attempts.wait(now).is_some();
-        if waits {
-            self.phase = LinkPhase::Waiting;
-        }
-        waits
-    }
-
     /// Returns when [`handle_timeout`](Self::handle_timeout) must be called. `None`: never.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        let link = match self.phase {
-            LinkPhase::Open { .. } => None,
-            LinkPhase::Waiting => self.attempts.timeout(),
-            LinkPhase::Opening { deadline } => Some(deadline),
-            LinkPhase::Ended(_) => return None,
-        };
-        [self.pipeline.poll_timeout(), link].into_iter().flatten().min()
+        if self.cause.is_some() {
+            return None;
+        }
+        let timeouts = [self.pipeline.poll_timeout(), self.session.poll_timeout()];
+        timeouts.into_iter().flatten().min()
     }
 
     /// Answers the calls whose deadline has passed, and begins the next attempt. Returns an error if the session must end: then
     /// [`handle_lost`](Self::handle_lost) follows.
     pub(super) fn handle_timeout(&mut self, now: Instant) -> Option<Error> {
         let error = self.pipeline.handle_timeout(now);
-        match self.phase {
-            LinkPhase::Open { .. } => return error,
-            LinkPhase::Ended(_) => {}
-            LinkPhase::Waiting | LinkPhase::Opening { .. } if error.is_some() => {
-                if let Some(error) = error {
-                    self.end(error);
-                }
-            }
-            LinkPhase::Waiting => {
-                if let Some(deadline) = self.attempts.begin_due(now) {
-                    self.phase = LinkPhase::Opening { deadline };
-                    self.actions.push_back(NotifierAction::Open);
-                }
-            }
-            LinkPhase::Opening { deadline } if deadline <= now => {
+        if self.session.is_open() {
+            return error;
+        }
+        if let Some(error) = error {
+            self.end(error);
+        }
+        match self.session.handle_timeout(now) {
+            Due::Nothing => {}
+            Due::Open => self.actions.push_back(NotifierAction::Open),
+            Due::TooLate(error) => {
                 self.actions.push_back(NotifierAction::CancelOpening);
-                let message = format!("no session within {:?}", self.attempts.limit());
-                self.handle_open_failed(now, Error::new(ErrorKind::Timeout, message));
+                self.handle_open_failed(now, error);
             }
-            LinkPhase::Opening { .. } => {}
         }
         None
     }
 
     /// Ends the notifier with an error.
     pub(super) fn end(&mut self, cause: Error) {
-        if matches!(self.phase, LinkPhase::Ended(_)) {
+        if self.cause.is_some() {
             return;
         }
-        self.attempts.stop();
+        self.session.end();
         self.pipeline.end(&cause);
-        self.phase = LinkPhase::Ended(cause.clone());
+        self.cause = Some(cause.clone());
         self.actions.push_back(NotifierAction::End(Err(cause)));
     }
 
     /// Returns what the task must do next.
     pub(super) fn poll_action(&mut self) -> Option<NotifierAction> {
-        let is_over = self.is_drained && self.pipeline.is_idle();
-        if is_over && !matches!(self.phase, LinkPhase::Ended(_)) {
-            self.attempts.stop();
-            self.phase = LinkPhase::Ended(outcome::closed());
+        if self.is_drained && self.pipeline.is_idle() && self.cause.is_none() {
+            self.session.end();
+            self.cause = Some(outcome::closed());
             self.actions.push_back(NotifierAction::End(Ok(())));
         }
         self.actions.pop_front()

@@ -3,22 +3,32 @@
 mod builder;
 mod call;
 mod group;
+#[cfg(feature = "json")]
+mod json;
+mod link;
 mod machine;
+mod nudge;
 mod outcome;
 mod pipeline;
 mod queue;
 mod request;
+mod session_state;
 mod stats;
 mod task;
+mod telemetry;
 #[cfg(test)]
 mod tests;
 mod transaction;
 mod waiting;
 
 use std::fmt;
+use std::sync::Weak;
 
 pub use self::builder::NotifierBuilder;
 use self::group::Group;
+use self::nudge::Nudges;
+#[allow(unused_imports, reason = "only wake-ups use it")]
+pub(crate) use self::nudge::{Nudge, NudgeSource, NudgeTarget, SessionPlace};
 use self::queue::RequestQueue;
 use self::request::Message;
 pub use self::stats::NotifierStats;
@@ -69,6 +79,7 @@ use crate::proto::wire;
 #[derive(Clone)]
 pub struct Notifier {
     queue: RequestQueue,
+    nudges: Nudges,
     /// The byte between topic and payload.
     separator: u8,
 }
@@ -192,19 +203,68 @@ impl Notifier {
         Ok(count)
     }
 
-    /// Waits for the answers to all accepted calls, and ends the session. Other calls, also those that
+    /// Wakes the consumers of a channel, outside of any transaction: sends a notification with `key` as its payload. An empty key is a nudge
+    /// without a key.
+    ///
+    /// Call it after the COMMIT of what the consumers must read. It returns at once: it waits for nothing, and reports no error. A nudge can
+    /// be lost, if this process ends before it is sent, or if it is [dropped](NotifierStats::nudges_dropped). Therefore a consumer must
+    /// also read at an interval, as those of [`Wakeups`](crate::Wakeups) do.
+    ///
+    /// A `pg_notify` in the transaction of the writer makes all such transactions wait for each other until each of them is on disk. A nudge
+    /// makes none of them wait: it has a transaction of its own, with `synchronous_commit` off. The chapter
+    /// [`publishing`](crate::guide::publishing) has measurements and recipes.
+    ///
+    /// - The first nudge is sent at once. Those that are made within a [window](NotifierBuilder::nudge_window) of 10 ms are sent together, each
+    ///   channel and key once.
+    /// - Nudges have a session of their own, which is opened by the first one, and reconnects as the notifier does. A nudge is kept until the
+    ///   server has confirmed it. If that is in doubt, it is sent again.
+    /// - [`Wakeups`](crate::Wakeups) of this process that are [attached](crate::Wakeups::attach) are woken at once, without the server.
+    /// - A channel that is empty, longer than 63 bytes or contains a NUL, and a key that is longer than 7,999 bytes or contains a NUL, are
+    ///   dropped. So are nudges that the server refuses. While its notification queue is full, they are kept, and sent again with the delays
+    ///   of [`backoff`](NotifierBuilder::backoff).
+    /// - If more than 1,024 keys of a channel wait, or 1 MiB of keys of all channels, those of the channel become one nudge without a key:
+    ///   everything must be read. If nudges for 1,024 channels wait, those for others are dropped.
+    ///
+    /// [`stats`](Self::stats) counts nudges, [`last_nudge_error`](Self::last_nudge_error) has the last error, and with the feature `tracing` the
+    /// first nudge that is dropped is logged.
+    ///
+    /// ```no_run
+    /// # async fn insert_job(_: &str) -> Result<i64, pgbell::Error> { Ok(1) }
+    /// # async fn example(notifier: pgbell::Notifier) -> Result<(), pgbell::Error> {
+    /// // BEGIN; INSERT …; COMMIT
+    /// let id = insert_job("mail").await?;
+    /// notifier.nudge("jobs", &id.to_string());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn nudge(&self, channel: &str, key: &str) {
+        self.nudges.nudge(channel, key);
+    }
+
+    /// Returns the error of the last nudge that was dropped, or of the session of the nudges: of the last one that was lost, of the last
+    /// attempt to open one, or of the last time that the server refused nudges and they were kept.
+    #[must_use]
+    pub fn last_nudge_error(&self) -> Option<Error> {
+        self.nudges.last_error()
+    }
+
+    /// Waits for the answers to all accepted calls and nudges, and ends the sessions. Other calls, also those that
     /// wait for room in the queue, return [`ErrorKind::Closed`](crate::ErrorKind::Closed) from now on.
     ///
     /// Takes at most the [answer timeout](NotifierBuilder::answer_timeout) and one second, 31 s by default, however
     /// full the queue is and whatever the server does. Calls that are unanswered then return
     /// [`ErrorKind::InDoubt`](crate::ErrorKind::InDoubt) if they were sent, otherwise
-    /// [`ErrorKind::Closed`](crate::ErrorKind::Closed). When the last clone is dropped, the same happens in the
-    /// background.
+    /// [`ErrorKind::Closed`](crate::ErrorKind::Closed), and nudges are dropped and counted. When the last clone is dropped, the same
+    /// happens in the background.
     ///
     /// # Cancel safety
     /// The close begins with the call, not when the future is polled first. Dropping the future does not cancel it.
     pub fn close(self) -> impl Future<Output = ()> {
-        self.queue.close()
+        let (calls, nudges) = (self.queue.close(), self.nudges.close());
+        async move {
+            calls.await;
+            nudges.await;
+        }
     }
 
     /// Returns the process id of the server process: the
@@ -235,13 +295,18 @@ impl Notifier {
     /// Returns the statistics. A call is counted before it returns.
     #[must_use]
     pub fn stats(&self) -> NotifierStats {
-        self.queue.stats()
+        self.nudges.counts().add_to(self.queue.stats())
     }
 
     /// Returns the error of the last lost session or failed attempt to connect. It stays after the notifier has reconnected.
     #[must_use]
     pub fn last_error(&self) -> Option<Error> {
         self.queue.last_error()
+    }
+
+    /// Wakes `target` by all further nudges.
+    pub(crate) fn attach(&self, target: &Weak<dyn NudgeTarget>) {
+        self.nudges.attach(target);
     }
 
     /// Returns the process id of the session while there is one.

@@ -24,10 +24,14 @@ impl Outcome {
             // This is no refusal by the server: the answer is too large, or is not the answer to a notification. The
             // server may have committed it.
             Err(error) if error.kind() == ErrorKind::Unsupported => Self::InDoubt(in_doubt(&error)),
-            Err(error) if is_queue_full(&error) => Self::Refused(queue_full(error)),
-            Err(error) => Self::Refused(error),
+            Err(error) => Self::Refused(refusal(error)),
         }
     }
+}
+
+/// Returns a refusal as users get it.
+pub(super) fn refusal(error: Error) -> Error {
+    if is_queue_full(&error) { queue_full(error) } else { error }
 }
 
 /// Returns true if one invalid notification may be the reason for the refusal of a group.
@@ -93,6 +97,24 @@ pub(super) fn stray(error: &Error) -> Error {
         "the connection was closed, because an error may not be the answer to its notification";
     Error::caused(ErrorKind::Connect, message, error.clone()).with_hint(
         "another client of a pooler has executed LISTEN in this session: let the notifier connect to the server without the pooler",
+    )
+}
+
+/// Returns the reason for which nudges were dropped that were not confirmed.
+#[cold]
+pub(super) fn nudges_dropped(cause: &Error) -> Error {
+    Error::caused(ErrorKind::Closed, "nudges were dropped that are not confirmed", cause.clone())
+}
+
+/// Returns the reason for which a nudge was dropped that there is no room for.
+#[cold]
+pub(super) fn too_many_channels() -> Error {
+    Error::new(
+        ErrorKind::Misuse,
+        "nudges for 1,024 channels wait, and there is no room for another channel",
+    )
+    .with_hint(
+        "use few channels, and keys for the rest: LISTEN for many channels is expensive, too",
     )
 }
 

@@ -38,4 +38,21 @@ pub struct NotifierStats {
     pub sessions: u64,
     /// Attempts to reconnect that failed.
     pub attempts_failed: u64,
+    /// Calls of [`nudge`](crate::Notifier::nudge). The sum of the next four.
+    pub nudges: u64,
+    /// Nudges that became part of another one: of the same key, or of one without a key.
+    pub nudges_coalesced: u64,
+    /// Nudges whose notification is committed.
+    pub nudges_committed: u64,
+    /// Nudges that were dropped: invalid ones, those that the server refused, those of too many channels, and those that were not
+    /// confirmed at the end. [`last_nudge_error`](crate::Notifier::last_nudge_error) has the reason of the last one.
+    pub nudges_dropped: u64,
+    /// Nudges that are neither confirmed nor dropped: a gauge.
+    pub nudges_unconfirmed: u64,
+    /// Transactions with nudges that were sent, those of lost sessions included.
+    pub nudge_transactions: u64,
+    /// Sessions opened for nudges.
+    pub nudge_sessions: u64,
+    /// Attempts to open a session for nudges that failed.
+    pub nudge_attempts_failed: u64,
 }

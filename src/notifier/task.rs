@@ -2,18 +2,16 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::Duration;
+use std::task::{Context, Poll, ready};
 
-use bytes::Buf;
 use tokio::sync::mpsc;
 
+use super::link::{LinkEvent, TaskLink};
 use super::machine::{NotifierAction, NotifierMachine};
 use super::queue::NotifierShared;
 use super::request::{Reply, Request};
-use crate::config::Config;
 use crate::error::{Error, contain};
-use crate::net::{self, Driver, DriverEvent, OpeningAttempt, SessionPurpose, Timer};
+use crate::net::{self, Timer};
 use crate::proto::supervisor::State;
 
 /// The largest number of requests that are taken before the socket is polled. Tokio's cooperative budget is 128
@@ -31,50 +29,25 @@ pub(super) struct NotifierTask {
     timer: Timer,
     /// The `close` calls that wait for the end of the task.
     closing: Vec<Reply<()>>,
-    opener: SessionOpener,
-}
-
-/// The session of a notifier, and the attempt to open it.
-enum TaskLink {
-    None,
-    Opening(OpeningAttempt),
-    Open(Box<Driver>),
-}
-
-/// How further sessions are opened.
-pub(super) struct SessionOpener {
-    pub(super) config: Config,
-    pub(super) timeout: Duration,
-}
-
-impl SessionOpener {
-    /// After `timeout` the attempt fails by itself, and its error names the step that took the time.
-    fn open(&self) -> OpeningAttempt {
-        let until = net::now() + self.timeout;
-        let opening = net::establish_until(self.config.clone(), SessionPurpose::Notify, until);
-        OpeningAttempt::start(Box::pin(opening))
-    }
 }
 
 impl NotifierTask {
     pub(super) fn new(
-        driver: Driver,
+        link: TaskLink,
         machine: NotifierMachine,
         requests: mpsc::UnboundedReceiver<Request>,
         closes: mpsc::UnboundedReceiver<Reply<()>>,
         shared: Arc<NotifierShared>,
-        opener: SessionOpener,
     ) -> Self {
         shared.set_stats(machine.stats());
         Self {
             shared: ShutOnDrop(shared),
-            link: TaskLink::Open(Box::new(driver)),
+            link,
             machine,
             requests,
             closes,
             timer: Timer::default(),
             closing: Vec::new(),
-            opener,
         }
     }
 
@@ -86,19 +59,18 @@ impl NotifierTask {
                 Poll::Ready(Err(Error::panicked("the task of the notifier", &panic)))
             })
         });
-        let end = end.await;
-        match (end, std::mem::replace(&mut self.link, TaskLink::None)) {
-            (Err(cause), link) => {
+        match end.await {
+            Err(cause) => {
                 // After a panic the machine has not ended.
                 self.shared.0.end(cause.clone());
-                if let TaskLink::Open(driver) = &link {
-                    self.machine.wrote(net::now(), driver.written());
+                if let Some(written) = self.link.written() {
+                    self.machine.wrote(net::now(), written);
                 }
                 self.machine.end(cause);
                 self.act();
+                self.link.clear();
             }
-            (Ok(()), TaskLink::Open(driver)) => driver.close().await,
-            (Ok(()), _) => {}
+            Ok(()) => self.link.close().await,
         }
         self.shared.0.set_session(None);
         self.shared.0.set_state(State::Closed);
@@ -111,8 +83,8 @@ impl NotifierTask {
         self.poll_closes(cx);
         self.poll_requests(cx);
         loop {
-            if let TaskLink::Open(driver) = &mut self.link {
-                self.machine.start(net::now(), &mut driver.session);
+            if let Some(session) = self.link.session() {
+                self.machine.start(net::now(), session);
             }
             if let Some(end) = self.act() {
                 return Poll::Ready(end);
@@ -125,8 +97,8 @@ impl NotifierTask {
                 return Poll::Pending;
             }
             let error = self.machine.handle_timeout(net::now());
-            if let (Some(error), TaskLink::Open(driver)) = (error, &mut self.link) {
-                let error = driver.session.fail(error);
+            if let (Some(error), Some(session)) = (error, self.link.session()) {
+                let error = session.fail(error);
                 self.lose(error);
             }
         }
@@ -134,51 +106,38 @@ impl NotifierTask {
 
     /// Drives the session, or the attempt to open one. Ready when something has happened.
     fn poll_link(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match &mut self.link {
-            TaskLink::None => return Poll::Pending,
-            TaskLink::Opening(attempt) => match std::task::ready!(attempt.poll(cx)) {
-                Ok(established) => {
-                    let driver = Box::new(established.driver);
-                    // Before the first notification is sent.
-                    self.shared.0.set_session(driver.session.process_id());
-                    self.machine.handle_opened(net::now(), driver.written());
-                    self.link = TaskLink::Open(driver);
-                }
-                Err(error) => {
-                    self.link = TaskLink::None;
-                    self.machine.handle_open_failed(net::now(), error);
-                }
-            },
-            TaskLink::Open(driver) => {
-                let step = driver.poll_step(cx);
-                let now = net::now();
-                self.machine.wrote(now, driver.written());
-                match std::task::ready!(step) {
-                    Ok(DriverEvent::Event(event)) => {
-                        match self.machine.stray_error(&event, &driver.session) {
-                            None => self.machine.handle_event(now, event),
-                            Some(error) => {
-                                let error = driver.session.fail(error);
-                                self.lose(error);
-                            }
-                        }
+        let event = self.link.poll(cx);
+        let now = net::now();
+        if let Some(written) = self.link.written() {
+            self.machine.wrote(now, written);
+        }
+        match ready!(event) {
+            LinkEvent::Opened { written, process_id, .. } => {
+                // Before the first notification is sent.
+                self.shared.0.set_session(process_id);
+                self.machine.handle_opened(now, written);
+            }
+            LinkEvent::OpenFailed(error) => self.machine.handle_open_failed(now, error),
+            LinkEvent::Session(event) => {
+                let Some(session) = self.link.session() else { return Poll::Ready(()) };
+                match self.machine.stray_error(&event, session) {
+                    None => self.machine.handle_event(now, event),
+                    Some(error) => {
+                        let error = session.fail(error);
+                        self.lose(error);
                     }
-                    Ok(DriverEvent::Private) => {}
-                    // The session has no LISTEN: the notifications are meant for another client of a pooler.
-                    Ok(DriverEvent::Run(run)) => {
-                        driver.input.advance(run.bytes);
-                        self.machine.handle_notifications();
-                    }
-                    Err(error) => self.lose(error),
                 }
             }
+            LinkEvent::Notifications => self.machine.handle_notifications(),
+            LinkEvent::Other => {}
+            LinkEvent::Lost(error) => self.lose(error),
         }
         Poll::Ready(())
     }
 
     /// Handles the loss of the session.
     fn lose(&mut self, error: Error) {
-        self.link = TaskLink::None;
+        self.link.clear();
         self.shared.0.set_session(None);
         self.machine.handle_lost(net::now(), error);
     }
@@ -190,8 +149,8 @@ impl NotifierTask {
         let mut end = None;
         while let Some(action) = self.machine.poll_action() {
             match action {
-                NotifierAction::Open => self.link = TaskLink::Opening(self.opener.open()),
-                NotifierAction::CancelOpening => self.link = TaskLink::None,
+                NotifierAction::Open => self.link.open(),
+                NotifierAction::CancelOpening => self.link.clear(),
                 NotifierAction::State(state) => shared.set_state(state),
                 NotifierAction::Failed(error) => shared.set_last_error(error),
                 NotifierAction::End(result) => {

@@ -2,6 +2,7 @@
 
 mod deadlines;
 mod groups;
+mod nudges;
 mod reconnect;
 mod server;
 #[cfg(feature = "testing")]

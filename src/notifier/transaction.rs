@@ -1,4 +1,4 @@
-//! [`send`]: encodes the calls of one transaction as one statement.
+//! [`send`] and [`send_nudges`]: encode the notifications of one transaction as one statement.
 
 use std::time::Instant;
 
@@ -18,6 +18,12 @@ const TEXT_ARRAY_OID: u32 = 1009;
 const NOTIFY_MANY: &str = "SELECT pg_catalog.count(pg_catalog.pg_notify(c, p)) \
                            FROM unnest($1, $2) AS t(c, p)";
 
+/// The same for nudges. The setting is that of this transaction only, so it stays in no session of a pooler. It makes the commit wait
+/// for no disk and no standby, whatever else the server writes with it.
+// N192.
+const NUDGE: &str = "SELECT pg_catalog.set_config('synchronous_commit', 'off', true), \
+                     pg_catalog.count(pg_catalog.pg_notify(c, p)) FROM unnest($1, $2) AS t(c, p)";
+
 /// The largest answer of the server, in bytes. It has one row with one number, or with one empty text.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
@@ -33,24 +39,47 @@ pub(super) fn send(
             session.notify(now, channel, payload)?
         }
         [Call { message: Message::Many { channels, payloads }, .. }] => {
-            notify_many(now, session, channels, payloads)?
+            of_arrays(NOTIFY_MANY, now, session, channels, payloads)?
         }
-        calls => {
-            let mut group = Group::new();
-            for (channel, payload) in calls.iter().filter_map(Call::pair) {
-                group.push(channel, payload)?;
-            }
-            let (channels, payloads) = group.finish();
-            notify_many(now, session, &channels, &payloads)?
-        }
+        calls => of_pairs(NOTIFY_MANY, calls.iter().filter_map(Call::pair), now, session)?,
     };
-    session.require_commit(id);
-    session.limit_answer(id, ANSWER_BYTES_MAX);
-    session.limit_rows(id, 1);
+    limit(id, session);
     Ok(id)
 }
 
-fn notify_many(
+/// Encodes nudges, which are pairs of a channel and a key, into the output of a session.
+pub(super) fn send_nudges<'a>(
+    nudges: impl Iterator<Item = (&'a str, &'a str)>,
+    now: Instant,
+    session: &mut Session,
+) -> Result<CommandId, Error> {
+    let id = of_pairs(NUDGE, nudges, now, session)?;
+    limit(id, session);
+    Ok(id)
+}
+
+fn limit(id: CommandId, session: &mut Session) {
+    session.require_commit(id);
+    session.limit_answer(id, ANSWER_BYTES_MAX);
+    session.limit_rows(id, 1);
+}
+
+fn of_pairs<'a>(
+    sql: &str,
+    pairs: impl Iterator<Item = (&'a str, &'a str)>,
+    now: Instant,
+    session: &mut Session,
+) -> Result<CommandId, Error> {
+    let mut group = Group::new();
+    for (channel, payload) in pairs {
+        group.push(channel, payload)?;
+    }
+    let (channels, payloads) = group.finish();
+    of_arrays(sql, now, session, &channels, &payloads)
+}
+
+fn of_arrays(
+    sql: &str,
     now: Instant,
     session: &mut Session,
     channels: &str,
@@ -59,5 +88,5 @@ fn notify_many(
     // A buffer that grows by doubling could take twice as much.
     session.transmit().reserve(channels.len() + payloads.len() + 1_024);
     let parameters = [(TEXT_ARRAY_OID, Some(channels)), (TEXT_ARRAY_OID, Some(payloads))];
-    session.query(now, NOTIFY_MANY, &parameters)
+    session.query(now, sql, &parameters)
 }

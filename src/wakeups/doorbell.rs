@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! ring ─▶ held, until release ─▶ shown ┐
+//! nudge ───────────────────────▶ shown ┤
 //! release(gap) ────────────────────────┼─ take(now) ─▶ one wake-up, and nothing is pending
 //! a full batch, the interval ──────────┘
 //! ```
@@ -92,6 +93,13 @@ impl Doorbell {
         arrived.count += 1;
         arrived.add_key(key);
         self.counts.notifications += 1;
+    }
+
+    /// Adds a nudge of the same process. It is shown at once: it is not part of the stream of the session that may be lost.
+    pub(super) fn nudge(&mut self, key: &str) {
+        self.shown.count += 1;
+        self.shown.add_key(key);
+        self.counts.nudges += 1;
     }
 
     /// Holds back what follows.
@@ -328,6 +336,23 @@ mod tests {
         let Some(Wake::Resync(gap)) = doorbell.take(now) else { panic!() };
         assert_eq!(gap.sessions(), 3);
         assert!(doorbell.take(now).is_none());
+    }
+
+    /// It is the only wake-up while the listening session is lost.
+    #[test]
+    fn a_nudge_of_the_same_process_wakes_also_during_an_outage() {
+        let now = Instant::now();
+        let mut doorbell = doorbell(now);
+        doorbell.hold();
+        doorbell.ring("held");
+        doorbell.nudge("a");
+        let Some(Wake::Notified { count: 1, keys }) = doorbell.take(now) else { panic!() };
+        assert_eq!(keys, set(["a"]));
+        doorbell.nudge("b");
+        doorbell.discard_held();
+        let Some(Wake::Notified { count: 1, keys }) = doorbell.take(now) else { panic!() };
+        assert_eq!(keys, set(["b"]));
+        assert_eq!((doorbell.counts.nudges, doorbell.counts.notifications), (2, 1));
     }
 
     #[test]

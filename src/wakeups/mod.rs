@@ -10,6 +10,7 @@
 mod automatic;
 mod builder;
 mod doorbell;
+mod echoes;
 mod listen;
 mod proof;
 mod shared;
@@ -35,6 +36,7 @@ pub use self::wake::{Keys, Wake};
 pub use self::worker::WakeWorker;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind};
+use crate::notifier::{Notifier, NudgeTarget};
 
 /// How long a close waits for the end of a cancelled attempt to listen.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
@@ -106,6 +108,37 @@ impl Wakeups {
             Some(task) => Ok(WakeWorker::new(task.clone())),
             None => Err(Error::new(ErrorKind::Misuse, format!("there is no task {task:?}"))),
         }
+    }
+
+    /// Wakes the tasks by the [nudges](Notifier::nudge) of this notifier at once, without the server, also with
+    /// [`Listen::Disabled`] and while the session is lost.
+    ///
+    /// Every task with channels is woken once by the call itself, for nudges that were made before. The notification of a nudge, which arrives
+    /// later, wakes nothing again if it is certainly that of the nudge: the notifier and the wake-ups are connected to the same server and
+    /// database by configurations with one host, and there is no pooler before it. The notifications of other sessions always wake.
+    ///
+    /// Neither of the two keeps the other: when the wake-ups are dropped or closed, nudges no longer call them.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), pgbell::Error> {
+    /// use pgbell::{Notifier, WakeTask, Wakeups};
+    ///
+    /// let notifier = Notifier::connect("postgres://localhost/shop").await?;
+    /// let wakeups = Wakeups::builder("postgres://localhost/shop")
+    ///     .task(WakeTask::new("jobs").channel("jobs"))
+    ///     .connect()
+    ///     .await?;
+    /// wakeups.attach(&notifier);
+    /// // After the commit of a job: the workers of this process, and those of others.
+    /// notifier.nudge("jobs", "");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn attach(&self, notifier: &Notifier) {
+        let shared: Arc<dyn NudgeTarget> = self.shared.clone();
+        notifier.attach(&Arc::downgrade(&shared));
+        // The workers may have read before the commit that an earlier nudge follows.
+        self.shared.poll_now();
     }
 
     /// Returns whether notifications wake at the moment, and if not, why. A channel that the server refuses to a later session does not change it:

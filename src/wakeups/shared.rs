@@ -5,12 +5,14 @@ use std::mem;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::echoes::Echoes;
 use super::listen::WakeupsStatus;
 use super::stats::WakeupsStats;
 use super::task::{TaskShared, WakeTask};
 use crate::error::{Error, ErrorKind, contain};
 use crate::listener::RunningTask;
 use crate::notification::Gap;
+use crate::notifier::{Nudge, NudgeSource, NudgeTarget};
 use crate::proto::supervisor::{PlacedGap, Scope, State};
 
 #[derive(Debug)]
@@ -23,6 +25,7 @@ pub(super) struct WakeupsShared {
     /// The error of the last attempt that has failed before there was a session.
     last_failure: Mutex<Option<Error>>,
     failed_attempts: AtomicU64,
+    pub(super) echoes: Echoes,
 }
 
 /// Whether there is a session that listens.
@@ -50,7 +53,8 @@ impl WakeupsShared {
         let connecting = Error::new(ErrorKind::Connect, "there was no attempt to listen yet");
         let session = Mutex::new(ListeningSession::Attempting(connecting));
         let (last_failure, failed_attempts) = (Mutex::new(None), AtomicU64::new(0));
-        Self { tasks, by_channel, session, last_failure, failed_attempts }
+        let echoes = Echoes::default();
+        Self { tasks, by_channel, session, last_failure, failed_attempts, echoes }
     }
 
     pub(super) fn task(&self, name: &str) -> Option<&Arc<TaskShared>> {
@@ -117,11 +121,14 @@ impl WakeupsShared {
 
     /// Holds back what follows, for the tasks in `scope`.
     pub(super) fn hold(&self, scope: &Scope) {
+        self.echoes.clear();
         self.tasks_in(scope).for_each(|task| task.lock().hold());
     }
 
     /// Adds the gaps to the tasks that they concern, and shows everything.
     pub(super) fn release(&self, gaps: Vec<PlacedGap>) {
+        // Nudges that were sent during the outage have no echo.
+        self.echoes.clear();
         for PlacedGap { scope, gap, .. } in gaps {
             self.tasks_in(&scope).for_each(|task| task.lock().add_gap(Gap::clone(&gap)));
         }
@@ -138,6 +145,8 @@ impl WakeupsShared {
     /// Discards what a session held back that has ended. If no other one follows, every task reads once more: the loss of this one is not
     /// reported.
     pub(super) fn session_has_ended(&self) {
+        self.echoes.listens_at(None);
+        self.echoes.clear();
         let is_last = matches!(*self.session(), ListeningSession::Running(_));
         self.discard_held(is_last);
     }
@@ -201,6 +210,29 @@ impl WakeupsShared {
             failed_attempts: self.failed_attempts.load(Ordering::Relaxed),
             tasks: self.tasks.iter().map(|task| (task.name.clone(), task.lock().counts)).collect(),
         }
+    }
+}
+
+impl NudgeTarget for WakeupsShared {
+    fn nudged(&self, channel: &str, key: &str) -> bool {
+        let tasks = self.tasks_of(channel.as_bytes());
+        // All of them, before a waker runs.
+        tasks.iter().for_each(|task| task.lock().nudge(key));
+        tasks.iter().for_each(|task| task.wake());
+        self.tasks.iter().any(|task| !task.is_closed())
+    }
+
+    fn sent(&self, source: &NudgeSource, nudges: &[Nudge]) {
+        let is_listened_to = |one: &&Nudge| !self.tasks_of(one.channel.as_bytes()).is_empty();
+        self.echoes.expect(source, nudges.iter().filter(is_listened_to));
+    }
+
+    fn refused(&self, source: &NudgeSource, nudges: &[Nudge]) {
+        self.echoes.refused(source, nudges);
+    }
+
+    fn session_ended(&self, source: &NudgeSource) {
+        self.echoes.session_ended(source.process_id);
     }
 }
 

@@ -42,10 +42,22 @@ impl WakeupsSink {
         if let Some(proof) = self.proof.as_ref().filter(|proof| proof.is_on(channel)) {
             wire::frames(frames).for_each(|raw| proof.arrived(raw.payload));
         }
-        for task in self.shared.tasks_of(channel) {
+        let tasks = self.shared.tasks_of(channel);
+        if tasks.is_empty() {
+            return;
+        }
+        // One echo is that for all tasks.
+        let echoes = &self.shared.echoes;
+        let is_echo: Vec<bool> = wire::frames(frames)
+            .map(|raw| echoes.is_echo(raw.process_id, channel, raw.payload))
+            .collect();
+        for task in tasks {
             let mut doorbell = task.lock();
-            for raw in wire::frames(frames) {
-                doorbell.ring(std::str::from_utf8(raw.payload).unwrap_or_default());
+            for (raw, is_echo) in wire::frames(frames).zip(&is_echo) {
+                match is_echo {
+                    true => doorbell.counts.echoes += 1,
+                    false => doorbell.ring(std::str::from_utf8(raw.payload).unwrap_or_default()),
+                }
             }
             drop(doorbell);
             if !self.rung.iter().any(|rung| Arc::ptr_eq(rung, task)) {

@@ -37,6 +37,10 @@ pub struct WakeupsStats {
 pub struct WakeTaskStats {
     /// Notifications that were received on the channels of the task.
     pub notifications: u64,
+    /// [Nudges](crate::Notifier::nudge) of [attached](crate::Wakeups::attach) notifiers, which woke without the server.
+    pub nudges: u64,
+    /// Notifications of such nudges that arrived afterwards, and woke nothing more. They are not part of `notifications`.
+    pub echoes: u64,
     /// Wake-ups of the kind [`Notified`](crate::Wake::Notified) that a worker got.
     pub notified: u64,
     /// Wake-ups of the kind [`Poll`](crate::Wake::Poll) that a worker got.

@@ -33,11 +33,11 @@ pub(super) const KEYS_BYTES_MAX: usize = 256 * 1_024;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Wake {
-    /// Notifications arrived.
+    /// Notifications arrived, or nudges of an [attached](crate::Wakeups::attach) notifier.
     Notified {
         /// Their number.
         count: u64,
-        /// Their payloads.
+        /// Their payloads, and the keys of the nudges.
         keys: Keys,
     },
     /// Everything must be read: at the start, after the interval, after a full batch, or because listening has begun.
@@ -51,18 +51,21 @@ pub enum Wake {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Keys {
-    /// These, each once: at most 1,024, with at most 256 KiB. A notification without a payload has the empty key.
+    /// These, each once: at most 1,024, with at most 256 KiB. A notification without a payload has the empty key: it names nothing, so
+    /// [`Wake::keys`] returns `None` then.
     Set(BTreeSet<String>),
     /// Everything must be read. There were more keys than a [`Set`](Self::Set) has, or a poll is due at the same time.
     All,
 }
 
 impl Wake {
-    /// Returns the keys that must be read. `None`: everything must be read.
+    /// Returns the keys that must be read. `None`: everything must be read. That is so too if one of the notifications had no payload.
     #[must_use]
     pub fn keys(&self) -> Option<&BTreeSet<String>> {
         match self {
-            Self::Notified { keys: Keys::Set(keys), .. } => Some(keys),
+            Self::Notified { keys: Keys::Set(keys), .. } => {
+                Some(keys).filter(|keys| !keys.contains(""))
+            }
             Self::Notified { keys: Keys::All, .. } | Self::Poll | Self::Resync(_) => None,
         }
     }
@@ -83,6 +86,21 @@ impl fmt::Display for Wake {
             }
             Self::Poll => f.write_str("poll"),
             Self::Resync(gap) => write!(f, "{gap}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A notification without a payload names no row: a worker that reads the rows of the keys would read none.
+    #[test]
+    fn a_notification_without_a_payload_means_that_everything_must_be_read() {
+        for (keys, reads_all) in [(vec!["a"], false), (vec![""], true), (vec!["", "a"], true)] {
+            let keys = Keys::Set(keys.into_iter().map(str::to_owned).collect());
+            let wake = Wake::Notified { count: 1, keys };
+            assert_eq!(wake.keys().is_none(), reads_all, "{wake:?}");
         }
     }
 }

@@ -7,10 +7,12 @@ use crate::cluster::Cluster;
 use crate::error::Error;
 use crate::files::{append_as, write_as};
 use crate::guard::Scratch;
+use crate::proxy::Proxy;
 use crate::server::Server;
 use crate::session::{self, ROLE, ROLE_STREAMS_SQL, Session};
 use crate::setting::setting_line;
 use crate::signal::Mode;
+use crate::url::HOST;
 
 /// The file that makes a server a standby. The server removes it at its promotion.
 const SIGNAL: &str = "standby.signal";
@@ -24,6 +26,43 @@ impl Cluster {
     /// # Errors
     /// If stopping, copying or starting fails.
     pub fn standby(&self) -> Result<Self, Error> {
+        self.make_standby(None)
+    }
+
+    /// Starts a standby as [`standby`](Self::standby) does, which streams through a proxy in front of this server. So
+    /// the network between the two can be disturbed, and a commit that waits for the standby takes as long as the proxy delays.
+    ///
+    /// The standby logs in as the superuser, over TCP and with the password, which [`Auth::Cert`](crate::Auth::Cert) does not accept.
+    /// Commits wait for it when `synchronous_commit` is `on` and `synchronous_standby_names` is `*`. [Set](Self::set) the latter when the
+    /// standby is there: commits wait for ever while it is not connected.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    /// use pgbell_testkit::{Cluster, Direction, Flow, Proxy};
+    ///
+    /// let primary = Cluster::builder()
+    ///     .setting("synchronous_commit", "on")
+    ///     .start()?;
+    /// let proxy = Proxy::start(primary.port())?;
+    /// let standby = primary.standby_through(&proxy)?;
+    /// primary.set("synchronous_standby_names", "*")?;
+    /// // Soon each commit takes at least 2 ms:
+    /// proxy.handle().set(Direction::ToServer, Flow::Delay(Duration::from_millis(2)));
+    /// # drop(standby);
+    /// # Ok::<(), pgbell_testkit::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If stopping, copying or starting fails. A standby that cannot log in starts nevertheless, and never catches up:
+    /// see [`wait_caught_up`](Self::wait_caught_up).
+    pub fn standby_through(&self, proxy: &Proxy) -> Result<Self, Error> {
+        let user =
+            format!("user={} password={}", self.superuser(), quoted(self.superuser_password()));
+        self.make_standby(Some(&format!("host={HOST} port={} {user}", proxy.port())))
+    }
+
+    /// Starts a standby with this `primary_conninfo`, by default that of the testkit's own role.
+    fn make_standby(&self, conninfo: Option<&str>) -> Result<Self, Error> {
         let mut primary = self.server();
         let scratch = Scratch::new(
             primary.scratch.user(),
@@ -38,7 +77,7 @@ impl Cluster {
             timeout: primary.timeout,
             running: None,
         };
-        copy(&mut primary, &standby)?;
+        copy(&mut primary, &standby, conninfo)?;
         standby.start_somewhere()?;
         let (installation, password) = (self.installation(), self.superuser_password());
         Ok(Self::new(standby, installation.clone(), password.to_owned()))
@@ -64,7 +103,7 @@ impl Cluster {
         let mut primary = primary.server();
         server.stop(Mode::Immediate)?;
         server.scratch.empty_data()?;
-        copy(&mut primary, &server)?;
+        copy(&mut primary, &server, None)?;
         server.start_again()
     }
 
@@ -113,8 +152,9 @@ fn position(socket: &Path) -> std::io::Result<String> {
     session.ask("SELECT pg_current_wal_flush_lsn()")
 }
 
-/// Fills the standby's data directory, which is empty, and leaves the primary running.
-fn copy(primary: &mut Server, standby: &Server) -> Result<(), Error> {
+/// Fills the standby's data directory, which is empty, and leaves the primary running. Without a `primary_conninfo` the standby
+/// streams over the Unix socket.
+fn copy(primary: &mut Server, standby: &Server, conninfo: Option<&str>) -> Result<(), Error> {
     primary.stop(Mode::Fast)?;
     // A standby gets the role from its primary, and executes no SQL.
     if !primary.data().join(SIGNAL).exists() {
@@ -127,7 +167,8 @@ fn copy(primary: &mut Server, standby: &Server) -> Result<(), Error> {
     copied?;
 
     let (host, port) = (primary.scratch.socket_dir(), primary.port);
-    let conninfo = format!("host={} port={port} user={ROLE}", host.display());
+    let own = || format!("host={} port={port} user={ROLE}", host.display());
+    let conninfo = conninfo.map_or_else(own, str::to_owned);
     let data = standby.data();
     let settings = [
         setting_line("primary_conninfo", &conninfo)?,
@@ -137,4 +178,9 @@ fn copy(primary: &mut Server, standby: &Server) -> Result<(), Error> {
     let user = standby.scratch.user();
     append_as(user, &data.join("postgresql.conf"), &settings.concat())?;
     write_as(user, &data.join(SIGNAL), b"")
+}
+
+/// Returns a value of a `key=value` string.
+fn quoted(value: &str) -> String {
+    format!("'{}'", value.replace('\\', r"\\").replace('\'', r"\'"))
 }

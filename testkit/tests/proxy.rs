@@ -169,6 +169,25 @@ fn a_delay_applies_to_one_direction_and_ends_at_once() {
     assert_eq!(rest(&server), (Vec::new(), Ok(())));
 }
 
+/// A timeout of a socket ends up to two ticks of the kernel late. That would be several times this delay.
+#[test]
+fn a_short_delay_is_not_lengthened_to_the_next_tick() {
+    let network = Network::new();
+    let (mut client, server) = network.ends();
+    let delay = Duration::from_millis(2);
+    network.proxy.handle().set(Direction::ToServer, Flow::Delay(delay));
+    let mut shortest = Duration::MAX;
+    for byte in 0..50 {
+        let begin = Instant::now();
+        client.write_all(&[byte]).unwrap();
+        assert_eq!(receive(&server, 1), [byte]);
+        let took = begin.elapsed();
+        assert!(took >= delay, "{took:?}");
+        shortest = shortest.min(took);
+    }
+    assert!(shortest < 2 * delay, "{shortest:?}");
+}
+
 #[test]
 fn a_delay_does_not_limit_the_throughput() {
     let network = Network::new();

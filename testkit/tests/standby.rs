@@ -2,10 +2,10 @@
 
 mod common;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::{Session, ask, trusting, until};
-use pgbell_testkit::{Auth, Mode};
+use pgbell_testkit::{Auth, Cut, Direction, Flow, Mode, Proxy};
 
 #[test]
 fn a_standby_follows_and_can_be_promoted() {
@@ -65,6 +65,41 @@ fn a_standby_that_has_caught_up_shows_every_commit() {
     let mut session = Session::open(&standby).unwrap();
     let error = session.ask("LISTEN a").unwrap_err().to_string();
     assert!(error.contains("25006"), "{error}");
+}
+
+#[test]
+fn a_commit_waits_for_a_synchronous_standby_behind_a_proxy() {
+    let primary = trusting()
+        .auth(Auth::ScramSha256)
+        .hba("host all all 127.0.0.1/32 trust")
+        .superuser_password(r"it's \ a word")
+        .setting("synchronous_commit", "on")
+        .start()
+        .unwrap();
+    let proxy = Proxy::start(primary.port()).unwrap();
+    let standby = primary.standby_through(&proxy).unwrap();
+    ask(&primary, "CREATE TABLE t (n int)");
+    standby.wait_caught_up(&primary).unwrap();
+    primary.set("synchronous_standby_names", "*").unwrap();
+
+    let delay = Duration::from_millis(60);
+    proxy.handle().set(Direction::ToServer, Flow::Delay(delay));
+    let insert = || {
+        let begin = Instant::now();
+        ask(&primary, "INSERT INTO t VALUES (1)");
+        begin.elapsed()
+    };
+    // The checkpointer reads the setting by itself, and may be later than the postmaster.
+    until("a commit that waits", || insert() >= delay);
+    assert!(insert() >= delay);
+    // A lost connection is made again, through the same proxy.
+    proxy.handle().set(Direction::ToServer, Flow::Forward);
+    assert!(proxy.handle().cut(Cut::Reset).unwrap() > 0);
+    insert();
+    standby.wait_caught_up(&primary).unwrap();
+    let count = "SELECT count(*) FROM t";
+    assert_eq!(ask(&standby, count), ask(&primary, count));
+    assert!(proxy.handle().accepted() >= 2);
 }
 
 #[test]

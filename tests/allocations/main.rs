@@ -1,6 +1,8 @@
 //! In the steady state no thread allocates or frees memory per notification or per read, and a payload is not copied: it is
 //! where the socket was read to. Only a delayed read allocates, because its socket is registered with tokio again. There is one test, because the counters are those of the whole process.
 
+#[cfg(feature = "blocking")]
+mod blocking;
 mod places;
 mod replay;
 mod warm;
@@ -45,6 +47,11 @@ fn receiving_allocates_nothing_and_copies_nothing() {
                 assert_eq!(change, Stats::default(), "{flow:?}, {path:?}, {workers} workers");
             }
         }
+    }
+    #[cfg(feature = "blocking")]
+    for flow in [Flow::Lockstep(160), Flow::Lockstep(16), Flow::Lockstep(1)] {
+        assert_eq!(blocking::batches(flow), Stats::default(), "{flow:?}, blocking batches");
+        assert_eq!(blocking::owned(flow), Stats::default(), "{flow:?}, blocking recv");
     }
     for workers in [0, 2] {
         let runtime = warm::runtime(workers);

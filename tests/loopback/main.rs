@@ -1,5 +1,7 @@
 //! Tests of the whole client against the backend of `pgbell::testing` on a local socket: no PostgreSQL needed.
 
+#[cfg(feature = "blocking")]
+mod blocking;
 mod closing;
 mod command_queue;
 mod connection;

@@ -7,6 +7,8 @@
 mod backpressure;
 #[cfg(feature = "tls-ring")]
 mod binding;
+#[cfg(feature = "blocking")]
+mod blocking;
 mod busy;
 mod chaos;
 mod connect;
@@ -20,6 +22,8 @@ mod hub;
 mod imitation;
 #[cfg(feature = "tls-ring")]
 mod iterations;
+#[cfg(feature = "json")]
+mod json;
 #[cfg(feature = "tracing")]
 #[path = "../log/mod.rs"]
 mod log;
@@ -28,6 +32,7 @@ mod matrix;
 #[cfg(target_os = "linux")]
 mod memory;
 mod notifier;
+mod nudge;
 mod overflow;
 mod pins;
 mod pooler;

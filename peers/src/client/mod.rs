@@ -1,5 +1,6 @@
 //! The clients: each runs in a process of its own and measures itself.
 
+mod blocking;
 pub(crate) mod decode;
 mod libpq;
 mod pgbell;
@@ -79,6 +80,8 @@ pub(crate) fn run(contestant: Contestant, job: &Job) -> Outcome<()> {
         Contestant::PgbellListener2t => pgbell::listener(job, 2, ReadDelay::Default),
         Contestant::PgbellRecv => pgbell::recv(job),
         Contestant::PgbellRecvBefore => Err("only an older build runs this".into()),
+        Contestant::PgbellBlocking => blocking::run(job),
+        Contestant::PgbellBlockingRecv => blocking::recv(job),
         Contestant::Libpq => libpq::run(job),
         Contestant::TokioPostgres if job.root.is_some() => tokio_postgres::polled_tls(job),
         Contestant::TokioPostgres => tokio_postgres::polled(job),
@@ -100,6 +103,7 @@ pub(crate) fn ping_pong(contestant: Contestant, job: &Job) -> Outcome<Latency> {
         Contestant::PgbellInline => pgbell::inline_ping_pong(job),
         Contestant::PgbellListener1t => pgbell::listener_ping_pong(job, 1),
         Contestant::PgbellListener2t => pgbell::listener_ping_pong(job, 2),
+        Contestant::PgbellBlocking => blocking::ping_pong(job),
         Contestant::Libpq => libpq::ping_pong(job),
         Contestant::TokioPostgres => tokio_postgres::ping_pong(job),
         other => Err(format!("{} plays no ping-pong", other.name()).into()),

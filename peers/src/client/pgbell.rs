@@ -13,7 +13,7 @@ use crate::tally::{Tally, print_ready};
 use crate::usage::peak_rss_kib;
 
 /// Longer than any measured part: nothing is ever dropped.
-const MAX_STALL: Duration = Duration::from_secs(30);
+pub(super) const MAX_STALL: Duration = Duration::from_secs(30);
 
 /// The time that the sleeper waits for the sender.
 const SENDER_TIMEOUT: Duration = Duration::from_secs(60);

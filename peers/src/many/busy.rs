@@ -12,8 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use super::audience::{Received, Subscribed};
 use super::delivery::{check, expect, pause_of};
-use super::{Kind, Load, ManyJob, Matchup, Role, Size, start, subscribers};
+use super::{Load, ManyJob, Role, Size, start, subscribers};
 use crate::cores::Cores;
+use crate::matchup::{Kind, Matchup};
 use crate::outcome::Outcome;
 use crate::shape::Shape;
 use crate::source::Source;

@@ -9,8 +9,10 @@ use serde::{Deserialize, Serialize};
 use super::audience::{Received, Subscribed};
 use super::delivery::expect;
 use super::subscribers::conninfo;
-use super::{Kind, Load, ManyJob, Matchup, Role, Size, start};
+use super::{Load, ManyJob, Role, Size, start};
+use crate::child::Child;
 use crate::digest::Digest;
+use crate::matchup::{Kind, Matchup};
 use crate::outcome::{Failure, Outcome};
 use crate::shape::Shape;
 use crate::tally::{nanos, print_line};
@@ -20,9 +22,9 @@ const NOTIFIERS: u64 = 4;
 
 /// What the notifiers have committed.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-struct Committed {
-    digest: Digest,
-    wall_ns: u64,
+pub(crate) struct Committed {
+    pub(crate) digest: Digest,
+    pub(crate) wall_ns: u64,
 }
 
 /// Measures subscribers of which one receives each notification: those of a hub have topics of their own, sessions have channels
@@ -56,17 +58,24 @@ fn contest(kind: Kind, subscribers: usize, shapes: [Shape; 2], size: Size) -> Ma
     Matchup::contest(kind, size.rounds(5), &names, |index| {
         let cluster = server.as_ref().map_err(ToString::to_string)?;
         let load = Load { shape: shapes[index], subscribers, count: 0 };
-        run_one(roles[index], &load, cluster, size.amount(3_000, 200))
+        let millis = ["--millis".to_owned(), size.amount(3_000, 200).to_string()];
+        let notifiers = || start(Role::Notifiers, &load, cluster.port(), &[], &millis);
+        rate(roles[index], &load, cluster.port(), notifiers)
     })
 }
 
-fn run_one(role: Role, load: &Load, cluster: &Cluster, millis: u64) -> Outcome<f64> {
-    let port = cluster.port();
-    let mut child = start(role, load, port, &[], &[])?;
+/// Starts subscribers, then notifiers, and returns the notifications that these have committed per second. The subscribers must
+/// receive all of them.
+pub(crate) fn rate(
+    subscribers: Role,
+    load: &Load,
+    port: u16,
+    notifiers: impl FnOnce() -> Outcome<Child>,
+) -> Outcome<f64> {
+    let mut child = start(subscribers, load, port, &[], &[])?;
     child.wait_until_ready()?;
     let _: Subscribed = child.value()?;
-    let millis = ["--millis".to_owned(), millis.to_string()];
-    let mut notifiers = start(Role::Notifiers, load, port, &[], &millis)?;
+    let mut notifiers = notifiers()?;
     let committed: Committed = notifiers.value()?;
     notifiers.finish()?;
     let all_receive = load.shape.topics == 0 && load.shape.channels == 1;

@@ -4,9 +4,10 @@ use std::io::Write;
 use std::time::Duration;
 
 use super::audience::{Received, Subscribed};
-use super::{Kind, Load, Matchup, Role, Size, start};
+use super::{Load, Role, Size, start};
 use crate::child::Child;
 use crate::cores::Cores;
+use crate::matchup::{Kind, Matchup};
 use crate::outcome::Outcome;
 use crate::replay::{Sent, WRITE_BYTES};
 use crate::shape::Shape;

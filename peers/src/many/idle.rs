@@ -8,9 +8,10 @@ use pgbell::{Event, Hub, Subscribe, Subscription};
 use serde::{Deserialize, Serialize};
 
 use super::subscribers::conninfo;
-use super::{Kind, Load, ManyJob, Matchup, Role, Size, start};
+use super::{Load, ManyJob, Role, Size, start};
 use crate::cores::Cores;
 use crate::digest::Digest;
+use crate::matchup::{Kind, Matchup};
 use crate::outcome::Outcome;
 use crate::replay::WRITE_BYTES;
 use crate::shape::Shape;

@@ -12,16 +12,16 @@ mod busy;
 mod commits;
 mod delivery;
 mod idle;
-mod matchup;
 mod server;
 mod subscribers;
 
 use clap::{Args, ValueEnum};
 
-pub(crate) use self::matchup::{Kind, Matchup};
+pub(crate) use self::commits::{Committed, rate};
 use crate::child::Child;
 use crate::client::Job;
 use crate::cores::{self, Cores};
+use crate::matchup::Matchup;
 use crate::options::Scenario;
 use crate::outcome::Outcome;
 use crate::shape::Shape;
@@ -95,10 +95,10 @@ fn start(role: Role, load: &Load, port: u16, cores: &[usize], rest: &[String]) -
 
 /// Subscribers, and the notifications that are sent to them.
 #[derive(Debug, Clone, Copy)]
-struct Load {
-    shape: Shape,
-    subscribers: usize,
-    count: u64,
+pub(crate) struct Load {
+    pub(crate) shape: Shape,
+    pub(crate) subscribers: usize,
+    pub(crate) count: u64,
 }
 
 /// The size of a run.
@@ -110,12 +110,12 @@ pub(crate) struct Size {
 
 impl Size {
     /// Returns the amount for this run, if a measurement uses `full`.
-    fn amount<T>(self, full: T, quick: T) -> T {
+    pub(crate) fn amount<T>(self, full: T, quick: T) -> T {
         if self.is_quick { quick } else { full }
     }
 
     /// Returns the number of rounds of a measurement that takes long.
-    fn rounds(self, most: usize) -> usize {
+    pub(crate) fn rounds(self, most: usize) -> usize {
         self.rounds.min(most)
     }
 }

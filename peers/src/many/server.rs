@@ -5,8 +5,9 @@ use pgbell_testkit::{Auth, Cluster, Installation};
 
 use super::audience::{Received, Subscribed};
 use super::delivery::expect;
-use super::{Kind, Load, Matchup, Role, Size, start};
+use super::{Load, Role, Size, start};
 use crate::client::USER;
+use crate::matchup::{Kind, Matchup};
 use crate::outcome::Outcome;
 use crate::shape::Shape;
 use crate::usage;

@@ -166,7 +166,7 @@ fn run(limits: Limits, ops: Vec<Op>) {
                     Place { at: naive.position, is_held: naive.is_all_held, hold: naive.hold };
                 let dropped = mailbox.stats().dropped;
                 naive.put(count, (run.bytes / count) as u64, limits);
-                let (lost, waker) = mailbox.put(&bytes, run, info(), place);
+                let (lost, waker) = mailbox.put(bytes.clone(), run, info(), place);
                 assert_eq!(mailbox.stats().dropped, dropped + lost);
                 naive.woke(waker.as_ref());
             }
@@ -249,7 +249,7 @@ fn a_mailbox_that_was_emptied_without_waiting_keeps_no_memory_for_entries() {
     let mut source = MailboxSource::new(mailbox.clone());
     let (bytes, run) = frames("a", 1, "x");
     for at in 0..100 {
-        mailbox.put(&bytes, run, info(), Place { at, is_held: false, hold: 0 });
+        mailbox.put(bytes.clone(), run, info(), Place { at, is_held: false, hold: 0 });
     }
     assert!(mailbox.entry_capacity() >= 100);
     while !matches!(source.try_take(), Taken::Empty) {}

@@ -91,7 +91,7 @@ fn a_subscription_between_a_loss_and_the_resync_begins_with_the_gap() {
     let (bytes, run) = frames("a", 2, "new");
     let place = Place { at: 5, is_held: hub.0.is_held, hold: hub.0.hold };
     for one in [&before, &joined] {
-        assert!(one.mailbox.put(&bytes, run, info(), place).1.is_none());
+        assert!(one.mailbox.put(bytes.clone(), run, info(), place).1.is_none());
         assert_eq!(one.take(), "empty");
     }
     hub.session_is_restored(5, &[]);

@@ -217,6 +217,43 @@ fn topics_of_functions_are_delivered_at_their_places_in_a_read_of_several_channe
     assert_eq!(hub.shared.counters.unclaimed_count(), 0);
 }
 
+#[cfg(feature = "json")]
+#[test]
+fn topics_of_fields_of_json_are_delivered_at_their_places_and_other_payloads_only_to_the_channel() {
+    let topic_of = TopicOf::json_field("id");
+    let topics_of = HashMap::from([("p".to_owned(), TopicOf::Prefix(b':'))]);
+    let mut hub = DrivenSink::with(TopicRules { topic_of, topics_of });
+    let of_7 = hub.subscribe_topic("a", "7");
+    let of_8 = hub.subscribe_topic("a", "8");
+    let of_p = hub.subscribe_topic("p", "7");
+    let whole = hub.subscribe(&["a"], Limits::default());
+    let mut bytes = Vec::new();
+    let mut run = Run::default();
+    for (channel, count, payload) in [
+        ("a", 2, r#"{"id":7}"#),
+        ("a", 1, "no JSON"),
+        ("a", 1, r#"{"id":null}"#),
+        ("p", 1, "7:x"),
+        ("a", 1, r#"{"id":"8"}"#),
+        ("a", 1, r#"{"x":1,"id":"7"}"#),
+        ("p", 1, r#"{"id":7}"#),
+    ] {
+        let (more, part) = frames(channel, count, payload);
+        bytes.extend_from_slice(&more);
+        run = Run { count: run.count + part.count, bytes: bytes.len() };
+    }
+    let at = hub.sink.hold(&Scope::All);
+    hub.put(&bytes, run);
+    // A second loss behind the first five notifications of the read.
+    let second = PlacedGap { position: StreamPosition(at.0 + 5), ..placed(0, Scope::All, &[]) };
+    hub.sink.release(vec![placed(at.0, Scope::All, &[]), second]);
+    let all = |mailbox: &Arc<Mailbox>| (0..4).map(|_| take(mailbox)).collect::<Vec<_>>().join(", ");
+    assert_eq!(all(&of_7), "gap 1, item 2 from 0, gap 1, item 1 from 2");
+    assert_eq!(all(&of_8), "gap 2, item 1 from 0, empty, empty");
+    assert_eq!(all(&of_p), "gap 1, item 1 from 0, gap 1, empty");
+    assert_eq!(all(&whole), "gap 1, item 4 from 0, gap 1, item 2 from 4");
+}
+
 /// An earlier version dropped the payload outside, and that panic ended the hub.
 #[test]
 fn a_panic_of_a_topic_function_whose_payload_panics_means_no_topic() {

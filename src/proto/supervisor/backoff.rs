@@ -8,7 +8,7 @@ use crate::proto::route::PseudoRandom;
 /// Exponential delays with full jitter, computed from a seed. So many listeners that have lost the same server do not
 /// reconnect at the same time.
 #[derive(Debug)]
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
     min: Duration,
     max: Duration,
     failures: u32,
@@ -16,13 +16,13 @@ pub(super) struct Backoff {
 }
 
 impl Backoff {
-    pub(super) fn new(reconnect: &Reconnect, seed: u64) -> Self {
+    pub(crate) fn new(reconnect: &Reconnect, seed: u64) -> Self {
         let Reconnect { min, max, .. } = *reconnect;
         Self { min, max: max.max(min), failures: 0, random: PseudoRandom::new(seed) }
     }
 
     /// Returns the next delay: a random one between the shortest and a limit that doubles every time.
-    pub(super) fn next(&mut self) -> Duration {
+    pub(crate) fn next(&mut self) -> Duration {
         self.failures = self.failures.saturating_add(1);
         let factor = 2u32.checked_pow(self.failures).unwrap_or(u32::MAX);
         let limit = self.min.saturating_mul(factor).min(self.max);
@@ -32,12 +32,12 @@ impl Backoff {
     }
 
     /// Makes the next delay short again, after a success.
-    pub(super) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.failures = 0;
     }
 
     /// Makes the next delay short again, if the session was live for long enough.
-    pub(super) fn was_live(&mut self, lifetime: Duration) {
+    pub(crate) fn was_live(&mut self, lifetime: Duration) {
         if lifetime >= self.max {
             self.reset();
         }

@@ -79,7 +79,7 @@ use bytes::BytesMut;
 
 pub(crate) use self::attempts::Attempts;
 use self::attempts::TIMEOUT_MAX;
-use self::backoff::Backoff;
+pub(crate) use self::backoff::Backoff;
 use self::channels::Channels;
 use self::commands::WaitingCommands;
 use self::common::Common;

@@ -4,8 +4,8 @@
 //! SELECT expression [AS name] [, …] [FROM unnest(array [, …]) AS alias(column [, …])]
 //! expression: literal, NULL, $n, column, TRUE, FALSE, pg_notify(…), pg_backend_pid(), pg_is_in_recovery(),
 //!             inet_server_port(), current_setting(name[, missing_ok]), set_config(name, value, local),
-//!             version(), current_database(), pg_advisory_unlock_all(), alone in its SELECT count(…) or
-//!             pg_listening_channels(); any of them with a ::type behind it
+//!             version(), current_database(), pg_advisory_unlock_all(), count(…) beside expressions without columns, alone in its
+//!             SELECT pg_listening_channels(); any of them with a ::type behind it
 //! type:       a type of types.rs, or its array type
 //! ```
 
@@ -171,16 +171,23 @@ impl Select {
             None => vec![Vec::new()],
         };
         let names = self.from.as_ref().map_or(&[][..], |unnest| &unnest.columns);
-        if let Some((Function::Count, arguments)) = only {
-            let mut count = 0_usize;
-            for row in &table {
-                let scope = Scope { parameters, names, row };
-                for argument in arguments {
-                    let counts = scope.value(argument, context)?.is_some();
-                    count = count.saturating_add(usize::from(counts));
+        if self.items.iter().any(|item| item.expression.is_count()) {
+            let row = self.items.iter().map(|item| match &item.expression {
+                Expression::Call(Function::Count, arguments) => {
+                    let mut count = 0_usize;
+                    for row in &table {
+                        let scope = Scope { parameters, names, row };
+                        for argument in arguments {
+                            let counts = scope.value(argument, context)?.is_some();
+                            count = count.saturating_add(usize::from(counts));
+                        }
+                    }
+                    Ok(Some(count.to_string()))
                 }
-            }
-            return Ok(vec![vec![Some(count.to_string())]]);
+                // No row belongs to it, so it can have no column.
+                other => Scope { parameters, names: &[], row: &[] }.value(other, context),
+            });
+            return row.collect::<Result<_, _>>().map(|row| vec![row]);
         }
         let mut bytes = 0_usize;
         for row in &mut table {
@@ -379,6 +386,10 @@ impl Expression {
             }
             Self::Literal(..) | Self::Parameter(_) | Self::Column(_) => {}
         }
+    }
+
+    fn is_count(&self) -> bool {
+        matches!(self, Self::Call(Function::Count, _))
     }
 
     fn highest_parameter(&self) -> usize {

@@ -2,10 +2,13 @@
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
+use std::mem::MaybeUninit;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
+
+use socket2::SockRef;
 
 use super::state::{Door, Shared, Verdict};
 use super::{Cut, Direction};
@@ -24,6 +27,13 @@ const WRITE_STEP: Duration = Duration::from_millis(20);
 
 /// How long a reader waits for more before it checks whether delayed bytes can be forwarded.
 const READ_STEP: Duration = Duration::from_millis(20);
+
+/// Below this rest of a delay a reader does not wait with a timeout of the socket, which ends up to two ticks of the kernel late:
+/// 8 ms with 250 ticks in a second.
+const EXACT_BELOW: Duration = Duration::from_millis(40);
+
+/// The pauses between two looks at the socket in that time. Bytes that arrive are delayed by this much longer at most.
+const LOOK_STEP: Duration = Duration::from_micros(250);
 
 /// Accepts until the proxy ends.
 pub(super) fn accept(shared: &Arc<Shared>, listener: TcpListener) {
@@ -156,6 +166,13 @@ impl Underway {
     }
 }
 
+/// Returns whether a read would return at once: with bytes, at the end of the stream, or with an error.
+fn can_be_read(from: &TcpStream) -> bool {
+    let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+    let looked = SockRef::from(from).recv_with_flags(&mut [MaybeUninit::uninit()], flags);
+    !looked.is_err_and(|cause| is_interrupted(&cause))
+}
+
 fn is_interrupted(cause: &std::io::Error) -> bool {
     use ErrorKind::{Interrupted, TimedOut, WouldBlock};
     matches!(cause.kind(), Interrupted | TimedOut | WouldBlock)
@@ -172,9 +189,14 @@ fn pump(shared: &Shared, id: u64, direction: Direction, from: &TcpStream, to: Op
         };
         let verdict = shared.judge(id, direction, first.bytes.len(), first.arrived, can_read);
         match (verdict, to) {
-            (Verdict::Early(rest), _) => {
-                underway.read(from, &mut buffer, Some(rest.min(READ_STEP)));
+            (Verdict::Early(rest), _) if rest < EXACT_BELOW => {
+                if can_be_read(from) {
+                    underway.read(from, &mut buffer, None);
+                } else {
+                    thread::sleep(rest.min(LOOK_STEP));
+                }
             }
+            (Verdict::Early(_), _) => underway.read(from, &mut buffer, Some(READ_STEP)),
             (Verdict::Swallowed, _) => underway.take_first(),
             (Verdict::Forward(count, cut), Some(to)) => {
                 if first.bytes.is_empty() {

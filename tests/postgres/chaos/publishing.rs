@@ -134,14 +134,32 @@ fn count(mut listener: Listener) -> JoinHandle<BTreeMap<String, u64>> {
     })
 }
 
+/// Compares what has arrived with what may have. Reports how many payloads there were of each kind, without those that several callers
+/// send.
 fn check(expected: &Expected, arrived: &BTreeMap<String, u64>) {
     for payload in arrived.keys() {
         assert!(expected.contains_key(payload), "{payload:?} was never sent");
     }
+    let (mut once, mut never, mut in_doubt, mut in_doubt_arrived) = (0_u64, 0_u64, 0_u64, 0_u64);
     for (payload, (min, max)) in expected {
         let count = arrived.get(payload).copied().unwrap_or(0);
         assert!((*min..=*max).contains(&count), "{payload:?}: {count} of {min} to {max}");
+        match (*min, *max) {
+            _ if payload == EQUAL => {}
+            (0, 0) => never += 1,
+            (0, _) => (in_doubt, in_doubt_arrived) = (in_doubt + 1, in_doubt_arrived + count),
+            _ => once += 1,
+        }
     }
+    assert!(once > 0 && never > 0, "{once} committed, {never} refused");
+    let equal = expected.get(EQUAL).copied().unwrap_or_default();
+    report!(
+        "{once} committed, each arrived once; {never} refused or not sent, none arrived; {in_doubt} in doubt, {in_doubt_arrived} of them \
+         arrived; of the equal ones {} arrived, {} committed, {} at most",
+        arrived.get(EQUAL).copied().unwrap_or(0),
+        equal.0,
+        equal.1,
+    );
 }
 
 fn check_stats(stats: &NotifierStats) {

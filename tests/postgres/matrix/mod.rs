@@ -1,6 +1,8 @@
 //! Tests for every supported major version: one test for each function and version.
 
 mod heartbeats;
+#[cfg(feature = "json")]
+mod json;
 mod logins;
 mod million;
 mod order;

@@ -1,6 +1,7 @@
 //! Wake-ups: workers of a table that are woken by notifications and at intervals.
 
 mod automatic;
+mod nudges;
 mod outages;
 mod workers;
 

@@ -6,6 +6,7 @@
 //! ```
 
 mod calls;
+mod nudges;
 mod tests;
 
 use std::time::{Duration, Instant};

@@ -3,14 +3,30 @@
 use std::io::{self, Write};
 
 use super::NotifierSimulation;
+use super::nudges::{NudgeCases, NudgeSimulation};
 use crate::notifier::stats::NotifierStats;
 use crate::simulator::number;
 
 /// The default number of seeds.
 const SEEDS: u64 = 2_000;
 
-/// Runs one seed. The error contains the trace and the failure.
-fn run(seed: u64, is_traced: bool) -> Result<NotifierStats, String> {
+/// Runs one seed, of the calls and of the nudges. The error contains the trace and the failure.
+fn run(seed: u64, is_traced: bool) -> Result<(NotifierStats, NudgeCases), String> {
+    Ok((run_calls(seed, is_traced)?, run_nudges(seed, is_traced)?))
+}
+
+fn run_nudges(seed: u64, is_traced: bool) -> Result<NudgeCases, String> {
+    let mut simulation = NudgeSimulation::new(seed, is_traced);
+    let result = simulation.run();
+    let trace = simulation.trace.take().unwrap_or_default().join("\n");
+    if is_traced && result.is_ok() {
+        let _ = writeln!(io::stderr(), "{trace}");
+    }
+    let cases = simulation.cases;
+    result.map(|()| cases).map_err(|why| format!("{trace}\nseed {seed}: nudges: {why}"))
+}
+
+fn run_calls(seed: u64, is_traced: bool) -> Result<NotifierStats, String> {
     let mut simulation = NotifierSimulation::new(seed, is_traced);
     let result = simulation.run();
     let trace = simulation.trace.take().unwrap_or_default().join("\n");
@@ -33,10 +49,13 @@ fn thousands_of_seeds_of_a_notifier_keep_every_promise() {
     }
     let first = number("PGBELL_FIRST").unwrap_or(0);
     let count = number("PGBELL_SEEDS").unwrap_or(SEEDS);
-    let mut sum = NotifierStats::default();
+    let (mut sum, mut cases) = (NotifierStats::default(), NudgeCases::default());
     for seed in first..first + count {
         match run(seed, false) {
-            Ok(stats) => add(&mut sum, &stats),
+            Ok((stats, nudges)) => {
+                add(&mut sum, &stats);
+                cases.add(&nudges);
+            }
             Err(_) => {
                 let trace = run(seed, true).err().unwrap_or_default();
                 let lines: Vec<&str> = trace.lines().collect();
@@ -45,11 +64,12 @@ fn thousands_of_seeds_of_a_notifier_keep_every_promise() {
             }
         }
     }
-    let _ = writeln!(io::stderr(), "{count} seeds of a notifier from {first}: {sum:?}");
+    let _ = writeln!(io::stderr(), "{count} seeds of a notifier from {first}: {sum:?}, {cases:?}");
     if count >= SEEDS {
         let NotifierStats { committed, refused, in_doubt, not_sent, groups, halved, .. } = sum;
         let rare = [committed, refused, in_doubt, not_sent, groups, halved, sum.attempts_failed];
         assert!(rare.iter().all(|cases| *cases > count / 10), "a case is too rare");
+        assert!(cases.rarest() > count / 10, "a case of nudges is too rare");
         assert!(sum.sessions > 2 * count && committed > 10 * count, "too little happens");
     }
 }

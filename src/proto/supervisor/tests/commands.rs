@@ -472,7 +472,7 @@ fn very_many_channels_are_reported_once_when_the_server_is_slow_with_them() {
         logged.iter().filter_map(many).collect::<Vec<_>>()
     };
     let mut driver = TestDriver::up(Policy { channels: names(CHANNELS_WARNED), ..policy() });
-    assert_eq!(warned(&mut driver), []);
+    assert_eq!(warned(&mut driver), [0; 0]);
     for (command, expected) in [
         (listen(&["c0"]), vec![]),
         (listen(&["more"]), vec![CHANNELS_WARNED + 1]),
@@ -490,7 +490,7 @@ fn very_many_channels_are_reported_once_when_the_server_is_slow_with_them() {
             TestDriver::new(Policy { channels: names(CHANNELS_WARNED + 1), ..policy() });
         driver.open();
         driver.read(&message(b'S', format!("server_version\0{version}\0").as_bytes()));
-        assert_eq!(warned(&mut driver), []);
+        assert_eq!(warned(&mut driver), [0; 0]);
         driver.serve_all();
         assert_eq!(warned(&mut driver), expected);
     }

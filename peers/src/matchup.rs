@@ -26,6 +26,24 @@ pub(crate) enum Kind {
     Topics { subscribers: usize, run: u64 },
     /// Topics on few channels of a PostgreSQL server: processor time of the server process that listens, time of all subscribes.
     Server { major: u32, topics: usize, channels: u64 },
+    /// Milliseconds of a flush of the disk, and of a commit of one session that waits for the synchronous standby.
+    Flush,
+    /// Commits per second of durable writers: without notifications, with a nudge after each commit, with `pg_notify` in each
+    /// transaction.
+    Writers { writers: usize },
+    /// Milliseconds from a nudge to its consumer, median of a round: idle, and while durable writers nudge.
+    NudgeDelay { writers: usize },
+    /// Notifications per second of calls that return when theirs is committed: a notifier, one session, many sessions.
+    Calls { tasks: usize, sessions: usize },
+    /// Memory of a notifier with unanswered calls while the backend is stopped, divided by the documented formula: short calls, long
+    /// calls, groups, nudges.
+    Asleep { callers: u64, nudges: u64 },
+    /// Milliseconds from the call that wakes to the start of work, median of a round: `pg_notify` of another session, a nudge, a nudge
+    /// of an attached notifier.
+    Wake,
+    /// Statements that the server has executed while workers waited: those of the worker beyond its polls, those of the listening
+    /// session beyond its heartbeats, the polls, the heartbeats.
+    Statements { seconds: u64 },
 }
 
 /// Values that are measured in the same rounds.
@@ -41,7 +59,7 @@ pub(crate) struct Matchup {
 
 impl Matchup {
     /// Measures a value after the other: forwards, backwards, forwards and so on.
-    pub(super) fn contest(
+    pub(crate) fn contest(
         kind: Kind,
         rounds: usize,
         names: &[&'static str],
@@ -66,7 +84,7 @@ impl Matchup {
     }
 
     /// Measures all values of a round at once.
-    pub(super) fn together<const N: usize>(
+    pub(crate) fn together<const N: usize>(
         kind: Kind,
         rounds: usize,
         names: [&'static str; N],
@@ -116,6 +134,21 @@ impl Matchup {
             Kind::Server { major, topics, channels } => {
                 format!("PostgreSQL {major}, {topics} topics on {channels} channels")
             }
+            Kind::Flush => "ms of a flush".to_owned(),
+            Kind::Writers { writers } => format!("commits/s of {writers} durable writers"),
+            Kind::NudgeDelay { writers } => {
+                format!("ms from a nudge to its consumer, p50, load of {writers} durable writers")
+            }
+            Kind::Calls { tasks, sessions } => {
+                format!("committed notifications/s, {tasks} tasks or {sessions} sessions")
+            }
+            Kind::Asleep { callers, nudges } => {
+                format!(
+                    "memory of a notifier of its formula, {callers} calls or {nudges} nudges, server stopped"
+                )
+            }
+            Kind::Wake => "ms from the call that wakes to the start of work, p50, idle".to_owned(),
+            Kind::Statements { seconds } => format!("statements in {seconds} idle seconds"),
         }
     }
 

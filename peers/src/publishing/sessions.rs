@@ -1,0 +1,12 @@
+//! Sessions of tokio-postgres.
+
+use tokio_postgres::{Client, NoTls};
+
+use crate::outcome::Outcome;
+
+/// Opens a session, whose connection is driven by a task.
+pub(super) async fn open(conninfo: &str) -> Outcome<Client> {
+    let (client, connection) = tokio_postgres::connect(conninfo, NoTls).await?;
+    tokio::spawn(connection);
+    Ok(client)
+}

@@ -1,0 +1,88 @@
+//! [`Waiter`]: waits for futures, where a call can wait.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::process;
+use std::time::Instant;
+
+use super::park;
+use crate::error::{Error, ErrorKind};
+
+thread_local! {
+    /// This is the background thread of a listener, notifier or connection.
+    static IS_BACKGROUND: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Marks the current thread as a background thread: no call waits in it.
+pub(super) fn mark_background_thread() {
+    let _ = IS_BACKGROUND.try_with(|is_background| is_background.set(true));
+}
+
+/// Waits for futures of values that belong to one process.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Waiter {
+    process_id: u32,
+}
+
+impl Waiter {
+    pub(super) fn new() -> Self {
+        Self { process_id: process::id() }
+    }
+
+    /// Checks that a call can wait in this thread.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Misuse`] in a background thread, and in a process that was forked since.
+    pub(super) fn check(self) -> Result<(), Error> {
+        if IS_BACKGROUND.try_with(Cell::get).unwrap_or(false) {
+            return Err(in_background());
+        }
+        if process::id() != self.process_id { Err(forked()) } else { Ok(()) }
+    }
+
+    /// Waits for a future.
+    ///
+    /// # Errors
+    /// Those of the future; and as [`check`](Self::check), before the future is polled.
+    pub(super) fn wait<T>(
+        self,
+        future: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        self.check()?;
+        park::block_on(future)
+    }
+
+    /// Waits for a future until a deadline, if there is one. Returns `None` if it is not ready then.
+    ///
+    /// # Errors
+    /// As [`wait`](Self::wait).
+    pub(super) fn wait_until<T>(
+        self,
+        until: Option<Instant>,
+        future: impl Future<Output = Result<T, Error>>,
+    ) -> Result<Option<T>, Error> {
+        self.check()?;
+        park::block_until(until, future).transpose()
+    }
+}
+
+#[cold]
+fn in_background() -> Error {
+    let message = "a blocking call in a background thread of pgbell, which would wait for itself or stop its listener";
+    let hint = "make the call in another thread, for example with std::thread::spawn";
+    Error::new(ErrorKind::Misuse, message).with_hint(hint)
+}
+
+#[cold]
+fn forked() -> Error {
+    let message = "the process was forked, and the background thread is only in its parent";
+    Error::new(ErrorKind::Misuse, message).with_hint("connect again in the child process")
+}
+
+#[cfg(test)]
+impl Waiter {
+    /// Returns the waiter of a process that was forked from another one.
+    pub(super) fn of_parent() -> Self {
+        Self { process_id: process::id().wrapping_add(1) }
+    }
+}

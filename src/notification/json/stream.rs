@@ -1,0 +1,133 @@
+//! [`JsonStream`]: a stream of events whose payloads are decoded.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use futures_core::{FusedStream, Stream};
+use serde_core::de::DeserializeOwned;
+
+use super::super::Event;
+use super::event::JsonEvent;
+use crate::error::Error;
+
+/// Decodes the payloads of a stream of events as JSON. Returned by [`Listener::json`](crate::Listener::json),
+/// [`ListenScope::json`](crate::ListenScope::json) and [`Subscription::json`](crate::Subscription::json).
+///
+/// Losses stay at their places. A payload that cannot be decoded is a [`JsonEvent::Invalid`] at its place, with its notification, and the
+/// stream continues.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), pgbell::Error> {
+/// use pgbell::{JsonEvent, Listener};
+///
+/// #[derive(serde::Deserialize)]
+/// struct UserEvent {
+///     user_id: i64,
+///     action: String,
+/// }
+///
+/// let listener = Listener::builder("postgres://localhost/shop").channels(["user_updates"]).connect().await?;
+/// let mut events = listener.json::<UserEvent>();
+/// while let Some(event) = events.recv().await? {
+///     match event {
+///         JsonEvent::Value(event, _) => println!("user {}: {}", event.user_id, event.action),
+///         JsonEvent::Invalid(error) => println!("{error}"),
+///         loss => println!("read the users again: {loss}"),
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
+///
+/// It has no queue of its own: [`get_mut`](Self::get_mut) and [`into_inner`](Self::into_inner) skip nothing. [`new`](Self::new) also takes
+/// a reference, such as `&mut Listener`, and any other stream of events.
+#[cfg_attr(docsrs, doc(cfg(feature = "json")))]
+pub struct JsonStream<S, T> {
+    events: S,
+    // It has no `T`.
+    values: PhantomData<fn() -> T>,
+}
+
+impl<S, T> JsonStream<S, T> {
+    /// Decodes the payloads of these events.
+    #[must_use]
+    pub fn new(events: S) -> Self {
+        Self { events, values: PhantomData }
+    }
+
+    /// Returns the stream of events.
+    #[must_use]
+    pub fn get_ref(&self) -> &S {
+        &self.events
+    }
+
+    /// Returns the stream of events, to receive from it without decoding, or to leave it.
+    #[must_use]
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.events
+    }
+
+    /// Returns the stream of events by value.
+    #[must_use]
+    pub fn into_inner(self) -> S {
+        self.events
+    }
+}
+
+impl<S, T> JsonStream<S, T>
+where
+    S: Stream<Item = Result<Event, Error>> + Unpin,
+    T: DeserializeOwned,
+{
+    /// Waits for the next event. `None`: the stream has ended.
+    ///
+    /// # Errors
+    /// The error that the listener or the hub ended with, once, when everything that was received is delivered. A payload that cannot be
+    /// decoded is no error, but an event.
+    ///
+    /// # Panics
+    /// Where the implementation of `T` panics. The notification of that payload is lost.
+    ///
+    /// # Cancel safety
+    /// A dropped future loses nothing.
+    pub async fn recv(&mut self) -> Result<Option<JsonEvent<T>>, Error> {
+        poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await.transpose()
+    }
+}
+
+impl<S, T> Stream for JsonStream<S, T>
+where
+    S: Stream<Item = Result<Event, Error>> + Unpin,
+    T: DeserializeOwned,
+{
+    type Item = Result<JsonEvent<T>, Error>;
+
+    /// Ends as the stream of events.
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let polled = Pin::new(&mut self.get_mut().events).poll_next(cx);
+        polled.map(|item| item.map(|event| event.map(JsonEvent::from)))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.events.size_hint()
+    }
+}
+
+impl<S, T> FusedStream for JsonStream<S, T>
+where
+    S: FusedStream<Item = Result<Event, Error>> + Unpin,
+    T: DeserializeOwned,
+{
+    fn is_terminated(&self) -> bool {
+        self.events.is_terminated()
+    }
+}
+
+impl<S: fmt::Debug, T> fmt::Debug for JsonStream<S, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("JsonStream").field(&self.events).finish()
+    }
+}

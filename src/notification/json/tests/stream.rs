@@ -1,0 +1,100 @@
+//! Tests of the stream of decoded events.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
+use std::time::SystemTime;
+
+use futures_core::{FusedStream, Stream};
+
+use super::super::{JsonEvent, JsonStream};
+use super::notification;
+use crate::error::{Error, ErrorKind};
+use crate::notification::{Event, Gap, Lagged};
+
+/// What a stream returns when it is polled: `None` is pending.
+#[derive(Debug)]
+struct Scripted(VecDeque<Option<Result<Event, Error>>>);
+
+impl Stream for Scripted {
+    type Item = Result<Event, Error>;
+
+    fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        match self.get_mut().0.pop_front() {
+            Some(Some(item)) => Poll::Ready(Some(item)),
+            Some(None) => Poll::Pending,
+            None => Poll::Ready(None),
+        }
+    }
+}
+
+impl FusedStream for Scripted {
+    fn is_terminated(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+fn sent(payload: &str) -> Option<Result<Event, Error>> {
+    Some(Ok(Event::Notification(notification(payload))))
+}
+
+/// Polls a receive once, and drops it.
+fn polled(events: &mut JsonStream<Scripted, u8>) -> String {
+    match pin!(events.recv()).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Pending => "pending".to_owned(),
+        Poll::Ready(Ok(None)) => "end".to_owned(),
+        Poll::Ready(Err(error)) => error.to_string(),
+        Poll::Ready(Ok(Some(event))) => match event {
+            JsonEvent::Value(value, notification) => {
+                assert_eq!(notification.payload(), value.to_string());
+                format!("value {value}")
+            }
+            JsonEvent::Invalid(error) => format!("invalid {}", error.notification().payload()),
+            JsonEvent::Gap(gap) => format!("gap {}", gap.epoch()),
+            JsonEvent::Lagged(lagged) => format!("lagged {}", lagged.count()),
+        },
+    }
+}
+
+#[test]
+fn every_element_of_the_stream_is_returned_at_its_place_and_a_dropped_future_loses_none() {
+    let cause = Error::new(ErrorKind::Connect, "lost");
+    let gap = Gap::within_session(cause.clone(), SystemTime::UNIX_EPOCH, 4);
+    let script = [
+        None,
+        sent("1"),
+        sent("x"),
+        None,
+        Some(Ok(Event::Gap(gap))),
+        sent(""),
+        Some(Ok(Event::Lagged(Lagged { first_sequence: 3, count: 5 }))),
+        sent("2"),
+        Some(Err(cause)),
+    ];
+    let mut events = JsonStream::<_, u8>::new(Scripted(script.into()));
+    let found: Vec<_> = (0..9).map(|_| polled(&mut events)).collect();
+    let expected = [
+        "pending",
+        "value 1",
+        "invalid x",
+        "pending",
+        "gap 4",
+        "invalid ",
+        "lagged 5",
+        "value 2",
+        "connection: lost",
+    ];
+    assert_eq!(found, expected);
+    assert!(events.is_terminated());
+    assert_eq!((polled(&mut events), polled(&mut events)), ("end".to_owned(), "end".to_owned()));
+}
+
+#[test]
+fn what_is_not_received_is_still_in_the_stream_of_events() {
+    let mut events = JsonStream::<_, u8>::new(Scripted([sent("1"), sent("2")].into()));
+    assert_eq!(polled(&mut events), "value 1");
+    assert_eq!((events.get_ref().0.len(), events.get_mut().0.len()), (1, 1));
+    assert!(format!("{events:?}").starts_with("JsonStream(Scripted("));
+    assert_eq!(events.into_inner().0.len(), 1);
+}

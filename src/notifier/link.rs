@@ -1,0 +1,122 @@
+//! [`TaskLink`]: the session of a task of a notifier, and the attempt to open it. It carries bytes, and decides nothing.
+
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Buf;
+
+use super::nudge::{NudgeSource, SessionPlace};
+use crate::config::Config;
+use crate::error::Error;
+use crate::net::{self, Driver, DriverEvent, Established, OpeningAttempt, SessionPurpose};
+use crate::proto::session::{Session, SessionEvent};
+
+/// The session of a task, the attempt to open it, and how further ones are opened.
+pub(super) struct TaskLink {
+    stage: LinkStage,
+    opener: SessionOpener,
+}
+
+enum LinkStage {
+    None,
+    Opening(OpeningAttempt),
+    Open(Box<Driver>),
+}
+
+/// How sessions are opened.
+#[derive(Debug, Clone)]
+pub(super) struct SessionOpener {
+    pub(super) config: Config,
+    pub(super) timeout: Duration,
+}
+
+/// What has happened on a link.
+pub(super) enum LinkEvent {
+    /// There is a session. It has a source if its process id is that of no other one.
+    Opened {
+        written: u64,
+        process_id: Option<i32>,
+        source: Option<NudgeSource>,
+    },
+    OpenFailed(Error),
+    Session(SessionEvent),
+    /// Notifications for another client of a pooler: the session has no LISTEN.
+    Notifications,
+    /// Nothing that concerns the owner.
+    Other,
+    Lost(Error),
+}
+
+impl TaskLink {
+    pub(super) fn new(driver: Option<Driver>, opener: SessionOpener) -> Self {
+        let stage = driver.map_or(LinkStage::None, |driver| LinkStage::Open(Box::new(driver)));
+        Self { stage, opener }
+    }
+
+    /// Begins an attempt. After the timeout it fails by itself, and its error names the step that took the time.
+    pub(super) fn open(&mut self) {
+        let SessionOpener { config, timeout } = &self.opener;
+        let until = net::now() + *timeout;
+        let opening = net::establish_until(config.clone(), SessionPurpose::Notify, until);
+        self.stage = LinkStage::Opening(OpeningAttempt::start(Box::pin(opening)));
+    }
+
+    /// Drops the session, or the attempt.
+    pub(super) fn clear(&mut self) {
+        self.stage = LinkStage::None;
+    }
+
+    /// Ends the session with Terminate, if there is one.
+    pub(super) async fn close(self) {
+        if let LinkStage::Open(driver) = self.stage {
+            driver.close().await;
+        }
+    }
+
+    pub(super) fn session(&mut self) -> Option<&mut Session> {
+        match &mut self.stage {
+            LinkStage::Open(driver) => Some(&mut driver.session),
+            LinkStage::None | LinkStage::Opening(_) => None,
+        }
+    }
+
+    /// Returns the number of bytes that the socket of the session has accepted.
+    pub(super) fn written(&self) -> Option<u64> {
+        match &self.stage {
+            LinkStage::Open(driver) => Some(driver.written()),
+            LinkStage::None | LinkStage::Opening(_) => None,
+        }
+    }
+
+    /// Drives the session, or the attempt to open one. Ready when something has happened.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<LinkEvent> {
+        Poll::Ready(match &mut self.stage {
+            LinkStage::None => return Poll::Pending,
+            LinkStage::Opening(attempt) => match ready!(attempt.poll(cx)) {
+                Ok(established) => {
+                    let Established { driver, config, is_pooled, .. } = established;
+                    let (written, process_id) = (driver.written(), driver.session.process_id());
+                    let place = SessionPlace::of(&config).filter(|_| !is_pooled);
+                    let source = process_id
+                        .zip(place)
+                        .map(|(process_id, place)| NudgeSource { process_id, place });
+                    self.stage = LinkStage::Open(Box::new(driver));
+                    LinkEvent::Opened { written, process_id, source }
+                }
+                Err(error) => {
+                    self.stage = LinkStage::None;
+                    LinkEvent::OpenFailed(error)
+                }
+            },
+            LinkStage::Open(driver) => match ready!(driver.poll_step(cx)) {
+                Ok(DriverEvent::Event(event)) => LinkEvent::Session(event),
+                Ok(DriverEvent::Private) => LinkEvent::Other,
+                Ok(DriverEvent::Run(run)) => {
+                    driver.input.advance(run.bytes);
+                    LinkEvent::Notifications
+                }
+                Err(error) => LinkEvent::Lost(error),
+            },
+        })
+    }
+}
