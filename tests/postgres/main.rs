@@ -24,6 +24,9 @@ mod imitation;
 mod iterations;
 #[cfg(feature = "json")]
 mod json;
+#[cfg(feature = "tracing")]
+#[path = "../log/mod.rs"]
+mod log;
 mod long;
 mod matrix;
 #[cfg(target_os = "linux")]
@@ -50,6 +53,8 @@ mod scope;
 mod sql;
 mod subscribe;
 mod support;
+#[cfg(feature = "tracing")]
+mod telemetry;
 #[cfg(any(feature = "tls-ring", feature = "tls-aws-lc-rs"))]
 mod tls;
 mod transactions;

@@ -41,9 +41,17 @@ impl Server {
     }
 
     /// Starts a server without passwords, unless the test sets another method: many tests count the messages of such a login.
+    ///
+    /// `PGBELL_MAJOR` selects a version of the matrix, for all tests that name none. The version is printed:
+    /// `tests/promises/table.py` reads it.
+    #[expect(clippy::print_stdout, reason = "the output of the test says what it ran on")]
     pub(crate) fn with(change: impl FnOnce(ClusterBuilder) -> ClusterBuilder) -> Self {
-        let builder = Cluster::builder().auth(Auth::Trust);
+        let mut builder = Cluster::builder().auth(Auth::Trust);
+        if let Ok(major) = std::env::var("PGBELL_MAJOR") {
+            builder = builder.installation(installation(major.parse().expect("PGBELL_MAJOR: 13")));
+        }
         let cluster = change(builder).start().unwrap_or_else(|error| panic!("{error}"));
+        println!("server: PostgreSQL {}", cluster.version());
         Self { cluster }
     }
 
