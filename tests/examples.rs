@@ -1,12 +1,13 @@
 //! Runs the examples that need no server, and compares what they print.
 
-use std::process::Command;
+mod cargo;
+
+use crate::cargo::cargo;
 
 /// Returns the lines that an example prints.
 fn output(example: &str) -> Vec<String> {
-    let output = Command::new(env!("CARGO"))
+    let output = cargo()
         .args(["run", "--quiet", "--locked", "--offline", "--all-features", "--example", example])
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .unwrap();
     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();

@@ -6,6 +6,7 @@
 //! - `json`, with the feature `json`: payloads as values of your types, and topics that are fields of them.
 //! - [`listen_cost`]: what LISTEN and NOTIFY cost the server, and how many channels and connections are too many.
 //! - [`publishing`]: what NOTIFY costs the writers, nudges after the commit, group commit.
+//! - [`triggers`]: SQL that notifies, as triggers and in statements, and what it must not do.
 //! - [`wake_or_poll`]: workers of a table that are woken by notifications, and poll in case one is lost.
 
 #[cfg(feature = "blocking")]
@@ -28,6 +29,23 @@ pub mod listen_cost {}
 
 #[doc = include_str!("publishing.md")]
 pub mod publishing {}
+
+/// A statement of the chapter about triggers, with its name as the heading.
+macro_rules! recipe {
+    ($name:literal) => {
+        concat!("\n## `", $name, "`\n\n```sql\n", include_str!(concat!("recipes/", $name)), "```\n")
+    };
+}
+
+// The tests run these files: `tests/postgres/matrix/recipes.rs`.
+#[doc = include_str!("triggers.md")]
+#[doc = recipe!("notify_change.sql")]
+#[doc = recipe!("notify_row.sql")]
+#[doc = recipe!("record_change.sql")]
+#[doc = recipe!("take_changes.sql")]
+#[doc = recipe!("notify_values.sql")]
+#[doc = recipe!("update_and_notify.sql")]
+pub mod triggers {}
 
 #[doc = include_str!("wake_or_poll.md")]
 pub mod wake_or_poll {}

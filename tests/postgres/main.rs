@@ -10,10 +10,13 @@ mod binding;
 #[cfg(feature = "blocking")]
 mod blocking;
 mod busy;
+#[path = "../cargo/mod.rs"]
+mod cargo;
 mod chaos;
 mod connect;
 mod dispatcher;
 mod ending;
+mod examples;
 mod failover;
 #[cfg(any(feature = "tls-ring", feature = "tls-aws-lc-rs"))]
 mod files;
