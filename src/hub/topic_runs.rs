@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use super::frame_runs::{FrameRun, divide};
-use crate::proto::wire::{self, RawNotification, Run};
+use crate::proto::wire::{self, Beginning, RawNotification, Run};
 
 /// Consecutive notifications of a channel with one topic.
 pub(super) type TopicRun<'a> = FrameRun<'a, Cow<'a, str>>;
@@ -24,8 +24,10 @@ pub(super) fn by_prefix(
             let (payload, mut behind) = first_payload(rest, channel)?;
             let head = head(payload, separator);
             let (first, mut count) = (passed, 1);
+            // Nothing begins with an empty one.
+            let beginning = Beginning::of(head.unwrap_or_default());
             while let Some((payload, next)) = first_payload(behind, channel) {
-                if !head.is_some_and(|head| payload.starts_with(head)) {
+                if !beginning.begins(payload) {
                     break;
                 }
                 (count, behind) = (count + 1, next);

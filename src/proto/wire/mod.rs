@@ -29,6 +29,7 @@
 
 pub mod authentication;
 pub mod backend;
+mod beginning;
 pub(crate) mod buffer;
 #[cfg(test)]
 mod catalogue;
@@ -50,6 +51,8 @@ mod version;
 
 pub use authentication::{Authentication, SaslMechanisms};
 pub use backend::BackendMessage;
+#[allow(unused_imports, reason = "only a hub uses it")]
+pub(crate) use beginning::Beginning;
 pub use diagnostic::{DbError, Diagnostic, Severity};
 pub use error::{DecodeError, DecodeFault, EncodeError};
 pub use extract::extract;

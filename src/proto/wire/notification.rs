@@ -24,6 +24,7 @@
 
 use std::fmt;
 
+use super::beginning::{Beginning, words};
 use super::cursor::{BodyReader, position_of_nul};
 use super::error::{DecodeError, DecodeFault};
 use super::limits::{NOTIFICATION_FRAME_BYTES_MAX, in_memory};
@@ -188,10 +189,16 @@ impl<'a> Notifications<'a> {
 
     /// Returns the next notification, and whether its channel is that of the one before.
     #[allow(dead_code, reason = "only a hub uses it")]
-    #[inline]
+    #[inline(always)]
     pub(crate) fn next_and_same(&mut self) -> Option<(RawNotification<'a>, bool)> {
-        let is_same = Frame::first(self.rest).is_some_and(|frame| self.last.begins(frame.strings));
-        Some((self.next()?, is_same))
+        let frame = Frame::first(self.rest)?;
+        let is_same = self.last.0.begins(frame.strings);
+        if !is_same && !self.last.replace(frame.strings) {
+            return None;
+        }
+        let notification = frame.notification(self.last.0.bytes.len())?;
+        self.rest = frame.next;
+        Some((notification, is_same))
     }
 }
 
@@ -303,10 +310,10 @@ fn next_frame<'a>(
     last: &mut LastChannel<'a>,
 ) -> Option<(RawNotification<'a>, &'a [u8])> {
     let frame = Frame::first(rest)?;
-    if !last.begins(frame.strings) && !last.replace(frame.strings) {
+    if !last.0.begins(frame.strings) && !last.replace(frame.strings) {
         return None;
     }
-    Some((frame.notification(last.length)?, frame.next))
+    Some((frame.notification(last.0.bytes.len())?, frame.next))
 }
 
 /// A frame of which only the length and the last NUL were checked.
@@ -374,50 +381,12 @@ fn stop_reason(rest: &[u8]) -> Stop {
     }
 }
 
-/// The channel of the frame before, so that the same channel is recognized without a search.
+/// The channel and the NUL of the frame before, so that the same channel is recognized without a search. Empty before the first frame.
 #[derive(Clone, Copy)]
-struct LastChannel<'a> {
-    /// The channel and its NUL. Empty before the first frame.
-    bytes: &'a [u8],
-    /// `bytes.len()`, 0 before the first frame.
-    length: usize,
-    /// The first 16 of `bytes` as two little-endian words, filled up with zeros.
-    words: [u64; 2],
-    /// The bits of `words` that contain bytes of the channel. 0 before the first frame.
-    masks: [u64; 2],
-}
-
-#[inline(always)]
-fn words([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]: [u8; 16]) -> [u64; 2] {
-    [u64::from_le_bytes([a, b, c, d, e, f, g, h]), u64::from_le_bytes([i, j, k, l, m, n, o, p])]
-}
+struct LastChannel<'a>(Beginning<'a>);
 
 impl<'a> LastChannel<'a> {
-    const NONE: Self = Self { bytes: &[], length: 0, words: [0; 2], masks: [0; 2] };
-
-    /// Returns whether `strings` begins with this channel and its NUL. For names of up to 15 bytes it compares two words,
-    /// because a call of `memcmp` costs more than the rest of the scan.
-    #[inline(always)]
-    fn begins(&self, strings: &[u8]) -> bool {
-        if self.length == 0 {
-            return false;
-        }
-        match strings.first_chunk::<16>() {
-            Some(head) => {
-                let [first, second] = words(*head);
-                first & self.masks[0] == self.words[0]
-                    && second & self.masks[1] == self.words[1]
-                    && (self.length <= 16 || strings.starts_with(self.bytes))
-            }
-            None => match strings.first_chunk::<8>() {
-                Some(head) => {
-                    u64::from_le_bytes(*head) & self.masks[0] == self.words[0]
-                        && (self.length <= 8 || strings.starts_with(self.bytes))
-                }
-                None => strings.starts_with(self.bytes),
-            },
-        }
-    }
+    const NONE: Self = Self(Beginning::NONE);
 
     /// Finds and stores the channel at the beginning of `strings`. Returns `false` if there is none, or if it is not UTF-8.
     #[inline(never)]
@@ -443,7 +412,7 @@ impl<'a> LastChannel<'a> {
         if nul == 0 || (words[0] | words[1]) & HIGHS != 0 {
             return false;
         }
-        *self = Self { bytes, length, words, masks };
+        *self = Self(Beginning { bytes, words, masks });
         true
     }
 
@@ -455,21 +424,7 @@ impl<'a> LastChannel<'a> {
         if end == 0 || std::str::from_utf8(bytes).is_err() {
             return false;
         }
-        let head = strings.first_chunk().copied().unwrap_or_else(|| {
-            // The frame is short, but the next one may be longer and is compared with these words.
-            let mut padded = [0; 16];
-            padded.iter_mut().zip(strings).for_each(|(place, byte)| *place = *byte);
-            padded
-        });
-        let mask = |bytes: usize| match bytes {
-            0 => 0,
-            1..8 => (1 << (8 * bytes)) - 1,
-            _ => u64::MAX,
-        };
-        let masks = [mask(length), mask(length.saturating_sub(8))];
-        let [first, second] = words(head);
-        let words = [first & masks[0], second & masks[1]];
-        *self = Self { bytes, length, words, masks };
+        *self = Self(Beginning::of(bytes));
         true
     }
 }
