@@ -26,6 +26,7 @@ const CHECKED: &[&str] = &[
     "src/dispatcher",
     "src/error",
     "src/error.rs",
+    "src/guide",
     "src/lib.rs",
     "src/listener",
     "src/net",
