@@ -20,7 +20,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let server = Server::start(BackendConfig::new()).await?;
     let mut listener = Listener::builder(server.url()).channels(["clicks"]).connect().await?;
 
-    // A notification every 10 ms, without an end.
+    // A notification every 10 ms, until the batches are printed.
     let sender = async {
         let mut clock = tokio::time::interval(BATCH_TIME / 10);
         loop {
