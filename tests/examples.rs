@@ -137,3 +137,91 @@ fn the_example_of_a_notifier_sends_calls_in_groups_and_each_nudge_once() {
     assert!((1..10).contains(&number(&lines[3], "nudges in ")), "{lines:?}");
     assert_eq!(lines[4], "all of them were received: true");
 }
+
+#[test]
+fn the_example_of_a_timeout_ends_each_batch_at_its_deadline() {
+    let lines = output("select_timeout");
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    for line in lines {
+        let numbers: Vec<u64> = line.split(' ').filter_map(|word| word.parse().ok()).collect();
+        let [clicks, milliseconds] = numbers[..] else { panic!("{line}") };
+        // More than one: a timeout that traffic restarts would not have ended.
+        assert!(clicks > 1 && milliseconds >= 100, "{line}");
+    }
+}
+
+#[test]
+fn the_example_of_a_cache_has_what_was_inserted_during_the_outage() {
+    let expected = [
+        "at the start: 1=new",
+        "after 1=paid: 1=paid",
+        "the orders are read again",
+        "after the gap: 1=paid 2=new",
+        "after 2=paid: 1=paid 2=paid",
+    ];
+    assert_eq!(output("catch_up"), expected);
+}
+
+#[cfg(unix)]
+#[test]
+fn the_example_of_a_shutdown_does_everything_that_was_sent_before_the_signal() {
+    assert_eq!(output("graceful_shutdown"), ["SIGTERM", "100 jobs done, 0 gaps, 0 dropped"]);
+}
+
+#[test]
+fn the_example_of_tests_passes_them() {
+    let expected = [
+        "ok: a notification changes the price",
+        "ok: the price is read again after an outage",
+        "ok: a refused login is returned",
+        "ok: a payload that is no number is an error",
+    ];
+    assert_eq!(output("test_your_code"), expected);
+}
+
+#[test]
+fn the_example_of_passwords_that_expire_asks_for_one_at_each_attempt() {
+    let lines = output("iam_password");
+    let expected = [
+        "request 1 for app at 127.0.0.1",
+        "connected",
+        "request 2 for app at 127.0.0.1",
+        "request 3 for app at 127.0.0.1",
+        "connected again after 2 attempts",
+    ];
+    assert_eq!(lines[..5], expected);
+    assert!(lines[5].ends_with("the identity service is not available"), "{lines:?}");
+}
+
+#[test]
+fn the_example_of_two_tasks_receives_only_what_is_sent_between_listen_and_unlisten() {
+    let mut lines = output("split_tasks");
+    assert_eq!(lines.pop().as_deref(), Some("2 received, 2 delivered"));
+    lines.sort_unstable();
+    assert_eq!(lines, ["hall: hello", "kitchen: hello"]);
+}
+
+#[test]
+fn the_example_of_a_state_and_its_changes_ignores_the_change_that_is_in_the_state() {
+    let expected = ["state: ink has 10 pieces in version 2", "version 2: known", "version 3: new"];
+    assert_eq!(output("state_and_stream"), expected);
+}
+
+#[test]
+fn the_example_of_metrics_serves_a_page_and_a_readiness_probe() {
+    let lines = output("metrics");
+    assert!(lines[0].starts_with("notifications may be missing here: "), "{lines:?}");
+    let pages = lines.iter().filter(|line| *line == "HTTP/1.1 200 OK").count();
+    assert_eq!(pages, 2, "{lines:?}");
+    assert!(lines.iter().any(|line| line == "connected"), "{lines:?}");
+    for (metric, value) in [
+        ("pgbell_notifications_received_total", 4),
+        ("pgbell_sessions_total", 2),
+        ("pgbell_sessions_lost_total", 1),
+        ("pgbell_gaps_total", 1),
+        ("pgbell_connected", 1),
+    ] {
+        let line = format!("{metric}{{application=\"shop\"}} {value}");
+        assert!(lines.contains(&line), "{line} in {lines:?}");
+    }
+}
