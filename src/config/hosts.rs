@@ -34,6 +34,14 @@ impl Host {
 }
 
 /// One server of a configuration.
+///
+/// ```
+/// use pgbell::Config;
+///
+/// let config: Config = "host=db1,db2 port=5432,5433".parse().unwrap();
+/// let servers = config.servers().unwrap();
+/// assert_eq!(servers.iter().map(|server| server.port()).collect::<Vec<_>>(), [5432, 5433]);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Server {
     host: Option<Host>,

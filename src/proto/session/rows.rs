@@ -40,6 +40,21 @@ impl fmt::Debug for Column {
 }
 
 /// The rows that one statement returned, and its command tag. Values are in text format.
+///
+/// ```no_run
+/// # async fn example(mut connection: pgbell::Connection) -> Result<(), pgbell::Error> {
+/// let orders = connection.query("SELECT id, note FROM orders WHERE done = $1", &[Some("f")]).await?;
+/// for column in orders.columns() {
+///     println!("{} has the type {}", column.name(), column.type_oid());
+/// }
+/// for order in orders.iter() {
+///     // `None` is NULL.
+///     println!("{}: {}", order.get(0).unwrap_or("?"), order.get(1).unwrap_or("no note"));
+/// }
+/// println!("{} rows", orders.len());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Rows {
     columns: Vec<Column>,

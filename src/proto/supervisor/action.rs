@@ -189,6 +189,18 @@ pub enum LinkEvent {
 }
 
 /// The state of a listener.
+///
+/// ```no_run
+/// # async fn example(handle: pgbell::ListenerHandle) -> Result<(), pgbell::Error> {
+/// use pgbell::State;
+///
+/// if handle.state() == State::Reconnecting {
+///     println!("{:?}", handle.last_error());
+/// }
+/// handle.wait_state(State::Connected).await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum State {

@@ -138,6 +138,16 @@ impl Severity {
 /// `Display` is one line, `FATAL: message (SQLSTATE 57P01)`. `Display` and `Debug` escape control
 /// characters and cut long texts. The getters return the text without escapes. In it, U+FFFD replaces bytes that are not
 /// UTF-8; [`field`](Self::field) returns the unchanged bytes.
+///
+/// ```no_run
+/// # async fn example(mut connection: pgbell::Connection) {
+/// if let Err(error) = connection.simple_query("SELECT * FROM typo").await
+///     && let Some(of_server) = error.db_error()
+/// {
+///     println!("{:?}: {} ({})", of_server.severity(), of_server.message(), of_server.code());
+/// }
+/// # }
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct DbError {
     /// The encoded fields, as in [`Diagnostic`].

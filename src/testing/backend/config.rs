@@ -32,6 +32,17 @@ pub enum Auth {
 }
 
 /// Configuration of a [`Backend`](super::Backend). Setters take and return self. `Debug` shows no password.
+///
+/// ```
+/// use pgbell::testing::{Auth, Backend, BackendConfig};
+///
+/// let config = BackendConfig::new()
+///     .auth(Auth::ScramSha256)
+///     .user("bob", "a password of a test")
+///     .server_version("16.4");
+/// let backend = Backend::new(config);
+/// assert_eq!(backend.sessions().count(), 0);
+/// ```
 #[derive(Debug, Clone)]
 pub struct BackendConfig {
     pub(super) auth: Auth,
