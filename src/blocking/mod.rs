@@ -25,8 +25,8 @@
 //! | [`Connection`] | none: the thread that calls reads and writes the socket. One after a call [inside of a tokio runtime](#inside-of-a-tokio-runtime) |
 //!
 //! Such a thread runs a tokio runtime with one thread. Further ones are started while it resolves names or reads files, and for the
-//! hook of a listener, and end when they have been unused for some seconds. A program with hundreds of listeners should use one
-//! [`Hub`](crate::Hub) instead.
+//! hook of a listener, and end when they have been unused for some seconds. A program should not have hundreds of listeners: one can
+//! listen to many channels, and a thread of the program can pass its notifications on. With a runtime, a [`Hub`](crate::Hub) does that.
 //!
 //! # What a call blocks
 //!

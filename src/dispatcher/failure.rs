@@ -88,7 +88,7 @@ impl Failure {
         }
     }
 
-    /// Returns the number of attempts, from 1.
+    /// Returns the number of attempts, from 1. It is 1 if the payload could not be decoded.
     #[must_use]
     pub fn attempts(&self) -> u32 {
         self.attempts

@@ -92,7 +92,8 @@ use crate::notification::{Notification, TopicOf};
 /// # Errors and panics of handlers
 /// A handler that returns an error is called again with the same notifications, as [`retry`](Self::retry) says, while its lane waits and other
 /// lanes run. After the last attempt, and after a panic, [`on_failure`](Self::on_failure) gets the [`Failure`], and the lane continues with
-/// the next handler or notification. A panic is contained where the handler creates its future, in the future, and in the drop of the future, of
+/// the next handler or notification. A payload that a handler for JSON cannot decode is a failure too: the handler is not called, and there is
+/// no further attempt. A panic is contained where the handler creates its future, in the future, and in the drop of the future, of
 /// the error, and of what the handler has captured, also if several of them panic.
 ///
 /// A handler that blocks its thread also keeps a thread of the runtime from other tasks. Use
@@ -184,7 +185,8 @@ impl Dispatcher {
     /// Adds a handler for a topic of a channel. See [`on`](Self::on).
     ///
     /// Over a [`Hub`](crate::Hub), topics are found as [the hub](crate::HubBuilder::topic_of) does it. Over a [`Listener`], they are found as
-    /// [`topic_of`](Self::topic_of) says. In both cases the handler gets the payload without the topic and the separator.
+    /// [`topic_of`](Self::topic_of) says. With [`TopicOf::Prefix`](crate::TopicOf::Prefix), the handler gets the payload without the topic and the
+    /// separator, otherwise the whole payload.
     pub fn on_topic<F, Fut>(
         self,
         channel: impl AsRef<str>,

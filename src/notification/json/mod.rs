@@ -43,7 +43,8 @@ impl Notification {
     /// `#[serde(borrow)]`.
     ///
     /// # Errors
-    /// [`JsonError`] if the payload is not JSON, is nested more than 127 levels deep, or is not what `T` expects.
+    /// [`JsonError`] if the payload is not JSON or is not what `T` expects, and if more than 127 levels would be decoded. What `T` ignores
+    /// may be nested deeper: it is read without recursion.
     ///
     /// # Panics
     /// Where the implementation of `T` panics.
