@@ -136,7 +136,7 @@ impl BackendConfig {
 
     /// Sets a parameter that is reported after the login.
     ///
-    /// With `in_hot_standby` set to `on` the backend refuses LISTEN and NOTIFY as a standby does.
+    /// With `in_hot_standby` set to `on` the backend refuses LISTEN and NOTIFY as a standby does, and says that it is in recovery.
     /// A `client_encoding` is only reported: texts are always UTF-8.
     #[must_use]
     pub fn parameter(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
