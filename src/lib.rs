@@ -72,7 +72,7 @@
 //! | `metrics` | | the statistics of a [`Listener`] or a [`Hub`] as counters and gauges: [`Stats`] |
 //! | `json` | | payloads of JSON as values of your types, by serde |
 //! | `proto` | | `proto`: the parts without I/O, outside of semantic versioning |
-//! | `testing` | | `testing`: a scripted server, and a backend with real LISTEN and NOTIFY, for tests; includes `proto` |
+//! | `testing` | | `testing`: a scripted server, and a backend with real LISTEN and NOTIFY, for tests; includes `proto`. `testing::Link`, which uses that, is outside of semantic versioning |
 //!
 //! With the feature `proto`, the module `proto` contains the parts that do no I/O: the codec, the session, the supervisor
 //! and the ring, for other runtimes, fuzzing and simulation. They build without the default features.
