@@ -1,17 +1,89 @@
 //! Runs the examples that need no server, and compares what they print.
 
-use std::process::Command;
+use std::env;
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
-/// Returns the lines that an example prints.
-fn output(example: &str) -> Vec<String> {
+use pgbell::testing::{BackendConfig, Server};
+use tokio::task::block_in_place;
+
+/// Long enough to build an example on a busy machine.
+const LONG: Duration = Duration::from_secs(300);
+
+/// Runs cargo with an example, and returns the lines that are printed.
+fn cargo(command: &str, example: &str, url: &str) -> Vec<String> {
     let output = Command::new(env!("CARGO"))
-        .args(["run", "--quiet", "--locked", "--offline", "--all-features", "--example", example])
+        .args([command, "--quiet", "--locked", "--offline", "--all-features", "--example", example])
+        .env("DATABASE_URL", url)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .unwrap();
     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
     assert!(output.status.success(), "{}\n{}", text(&output.stdout), text(&output.stderr));
     text(&output.stdout).lines().map(str::to_owned).collect()
+}
+
+/// Returns the lines that an example prints.
+fn output(example: &str) -> Vec<String> {
+    cargo("run", example, "")
+}
+
+/// Builds an example, and returns the path of its program.
+fn built(example: &str) -> PathBuf {
+    cargo("build", example, "");
+    // This test is in `deps`, and the examples are in `examples` beside it.
+    let test = env::current_exe().unwrap();
+    let profile = test.ancestors().nth(2).unwrap();
+    profile.join("examples").join(example).with_extension(env::consts::EXE_EXTENSION)
+}
+
+/// A program that does not end by itself.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_example_of_a_listener_prints_what_arrives_on_the_channels_that_its_command_names() {
+    let server = Server::start(BackendConfig::new()).await.unwrap();
+    let program = block_in_place(|| built("listen"));
+    let mut command = Command::new(program);
+    command.args(["orders", "stock"]).env("DATABASE_URL", server.url()).stdout(Stdio::piped());
+    let mut program = Running(command.spawn().unwrap());
+    for channel in ["orders", "stock"] {
+        server.wait_for_listener(channel, LONG).await.unwrap();
+    }
+    server.notify("news", "not for it").unwrap();
+    server.notify("orders", "7").unwrap();
+    server.notify("stock", "a\tb").unwrap();
+    let output = BufReader::new(program.0.stdout.take().unwrap());
+    let mut lines = output.lines();
+    for (channel, payload) in [("orders", "7"), ("stock", "a\\tb")] {
+        let line = block_in_place(|| lines.next().unwrap().unwrap());
+        let words: Vec<_> = line.split(' ').collect();
+        assert_eq!((words[0], words[2]), (channel, payload), "{line}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_example_of_a_round_trip_receives_everything_that_it_sends() {
+    let server = Server::start(BackendConfig::new()).await.unwrap();
+    let lines = block_in_place(|| cargo("run", "round_trip", &server.url()));
+    assert_eq!(lines, ["sent 1000, received 1000, 2890 bytes of payload"]);
+}
+
+#[test]
+fn the_example_without_io_receives_its_notification_and_the_end_of_each_command() {
+    let lines = output("sans_io");
+    let has = |words: &str| lines.iter().filter(|line| line.contains(words)).count();
+    assert_eq!(has("notification: \"hello\""), 1, "{lines:?}");
+    assert_eq!(has(" done: Ok"), 2, "{lines:?}");
 }
 
 #[cfg(feature = "blocking")]
