@@ -14,6 +14,16 @@ pub const PORT_DEFAULT: u16 = 5432;
 pub(crate) const SOCKET_DIRECTORY: &str = "/var/run/postgresql";
 
 /// The name of a server.
+///
+/// ```
+/// use pgbell::Config;
+/// use pgbell::config::Host;
+///
+/// let config: Config = "host=db1,/run/postgresql".parse().unwrap();
+/// let servers = config.servers().unwrap();
+/// assert_eq!(servers[0].host(), Some(&Host::Tcp("db1".into())));
+/// assert_eq!(servers[1].host(), Some(&Host::Unix("/run/postgresql".into())));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Host {

@@ -41,6 +41,18 @@ pub(super) enum FailedInput {
 }
 
 /// Why a handler has failed.
+///
+/// ```
+/// use pgbell::{Failure, FailureCause};
+///
+/// fn text(failure: &Failure) -> String {
+///     match failure.cause() {
+///         FailureCause::Error(error) => error.to_string(),
+///         FailureCause::Panic(message) => format!("a panic: {message}"),
+///         other => format!("{other:?}"),
+///     }
+/// }
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum FailureCause {

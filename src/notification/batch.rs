@@ -167,6 +167,14 @@ impl fmt::Debug for Batch<'_> {
 }
 
 /// An iterator over the notifications of a [`Batch`].
+///
+/// ```no_run
+/// # async fn example(mut listener: pgbell::Listener) -> Result<(), pgbell::Error> {
+/// let batch = listener.recv_batch().await?;
+/// let payloads: Vec<&str> = batch.iter().map(|notification| notification.payload()).collect();
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct BatchIter<'a> {
     frames: Notifications<'a>,

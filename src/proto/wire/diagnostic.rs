@@ -78,6 +78,16 @@ impl<'a> Iterator for Fields<'a> {
 }
 
 /// The severity of an error or a notice.
+///
+/// ```
+/// use pgbell::{Error, Severity};
+///
+/// /// Returns whether the error has ended the session.
+/// fn is_fatal(error: &Error) -> bool {
+///     let severity = error.db_error().map(|error| error.severity());
+///     matches!(severity, Some(Severity::Fatal | Severity::Panic))
+/// }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Severity {

@@ -17,6 +17,12 @@ pub const OUTPUT_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const SCRAM_ITERATIONS: u32 = 4_096;
 
 /// The authentication method of the backend.
+///
+/// ```
+/// use pgbell::testing::{Auth, BackendConfig};
+///
+/// let config = BackendConfig::new().auth(Auth::ScramSha256).user("bob", "a password of a test");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Auth {
