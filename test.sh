@@ -234,8 +234,26 @@ tests() {
     step "tests, on PostgreSQL 13 to 18 where they name the matrix" \
         cargo nextest run --locked "${members[@]}" --all-features
     report
+    promises
     step "examples in the documentation" cargo test --locked --doc "${members[@]}" --all-features -q
     step "examples in the documentation, default features" cargo test --locked --doc -p pgbell -q
+}
+
+# The tests that name a promise, on the oldest and the newest version. Those of the matrix have run on all. `reports` is what they printed.
+reports=()
+promises() {
+    local major filter table=(python3 tests/promises/table.py) results=(target/nextest/default/junit.xml)
+    filter=$("${table[@]}" --filter)
+    for major in 13 18; do
+        step "promises on PostgreSQL $major" env PGBELL_MAJOR="$major" \
+            cargo nextest run --locked -p pgbell --all-features --test postgres --profile promises -E "$filter"
+        shown '^ *Summary'
+        reports+=("$logs/promises-$major.xml")
+        mv target/nextest/promises/junit.xml "${reports[-1]}"
+        results+=("$major=${reports[-1]}")
+    done
+    printf '    if it differs: %s --write %s\n' "${table[*]}" "${results[*]}"
+    step "every promise passed on 13 and 18, as docs/promises.md says" "${table[@]}" --check "${results[@]}"
 }
 
 # It needs a network of its own, made of network namespaces.
@@ -372,7 +390,7 @@ secrets() {
     local shown
     mapfile -t shown < <(find "$logs" -name '*.txt' -size +0)
     step "no planted secret in what was shown" \
-        tests/planted/check.sh target/nextest/default/junit.xml "${shown[@]}"
+        tests/planted/check.sh target/nextest/default/junit.xml "${reports[@]}" "${shown[@]}"
 }
 
 # Returns whether no other user can exchange the directory, or one above it, while root writes in it. The testkit needs that.

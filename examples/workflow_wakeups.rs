@@ -2,6 +2,15 @@
 //!
 //! `cargo run --example workflow_wakeups --features testing,tracing`
 //!
+//! | Romancy | pgbell |
+//! |---|---|
+//! | `WithListenNotify(nil)`, `true`, `false` | `Listen::Automatic`, `Enabled`, `Disabled` |
+//! | `WithNotifyFallbackInterval(30 * time.Second)` | `WakeTask::interval`, for each task |
+//! | `WithNotifyReconnectDelay(60 * time.Second)` | `WakeupsBuilder::backoff(min, max)` |
+//! | `WithMaxWorkflowsPerBatch(100)` | `WakeTask::batch_size` |
+//! | the log lines "configured", "connection established", "connection lost, reconnecting" | the events of the feature `tracing` |
+//! | fallback polling | the intervals, which go on while the session is lost |
+//!
 //! Four channels wake the workers of four tasks, each with its own interval and batch size. A notification only says that there is work: what is
 //! to be done is in tables, which are vectors here. So a notification that is missing costs an interval, and no work.
 

@@ -1,5 +1,7 @@
 //! Runs the examples that need no server, and compares what they print.
 
+mod cargo;
+
 use std::env;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -9,15 +11,16 @@ use std::time::Duration;
 use pgbell::testing::{BackendConfig, Server};
 use tokio::task::block_in_place;
 
+use crate::cargo::cargo;
+
 /// Long enough to build an example on a busy machine.
 const LONG: Duration = Duration::from_secs(300);
 
 /// Runs cargo with an example, and returns the lines that are printed.
-fn cargo(command: &str, example: &str, url: &str) -> Vec<String> {
-    let output = Command::new(env!("CARGO"))
+fn cargo_with(command: &str, example: &str, url: &str) -> Vec<String> {
+    let output = cargo()
         .args([command, "--quiet", "--locked", "--offline", "--all-features", "--example", example])
         .env("DATABASE_URL", url)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .unwrap();
     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
@@ -27,12 +30,12 @@ fn cargo(command: &str, example: &str, url: &str) -> Vec<String> {
 
 /// Returns the lines that an example prints.
 fn output(example: &str) -> Vec<String> {
-    cargo("run", example, "")
+    cargo_with("run", example, "")
 }
 
 /// Builds an example, and returns the path of its program.
 fn built(example: &str) -> PathBuf {
-    cargo("build", example, "");
+    cargo_with("build", example, "");
     // This test is in `deps`, and the examples are in `examples` beside it.
     let test = env::current_exe().unwrap();
     let profile = test.ancestors().nth(2).unwrap();
@@ -74,7 +77,7 @@ async fn the_example_of_a_listener_prints_what_arrives_on_the_channels_that_its_
 #[tokio::test(flavor = "multi_thread")]
 async fn the_example_of_a_round_trip_receives_everything_that_it_sends() {
     let server = Server::start(BackendConfig::new()).await.unwrap();
-    let lines = block_in_place(|| cargo("run", "round_trip", &server.url()));
+    let lines = block_in_place(|| cargo_with("run", "round_trip", &server.url()));
     assert_eq!(lines, ["sent 1000, received 1000, 2890 bytes of payload"]);
 }
 

@@ -66,6 +66,7 @@ const CHECKED: &[&str] = &[
     "tests/network",
     "tests/notes.rs",
     "tests/planted",
+    "tests/promises",
     "tests/report.py",
     "tests/telemetry.rs",
     "tests/testing",

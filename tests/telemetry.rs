@@ -2,8 +2,10 @@
 
 #![cfg(all(feature = "tokio", feature = "testing", feature = "tracing", feature = "metrics"))]
 
+#[path = "log/mod.rs"]
+mod log;
+
 use std::collections::BTreeMap;
-use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -13,37 +15,10 @@ use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use pgbell::testing::{Auth, BackendConfig, Server};
 use pgbell::{Error, Event, Hub, Listen, Listener, Notifier, State, WakeTask, Wakeups};
 use tracing::span::{Attributes, Id, Record};
-use tracing_subscriber::fmt::MakeWriter;
+
+use crate::log::Log;
 
 const PASSWORD: &str = "a pl4nted password";
-
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-    }
-}
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
 
 /// The metrics by name.
 fn metrics(recorder: &DebuggingRecorder) -> BTreeMap<String, f64> {
@@ -355,12 +330,8 @@ fn a_subscriber_of_tracing_that_panics_is_not_called_again_and_the_listener_cont
 #[test]
 fn r7_wake_ups_log_what_is_configured_established_lost_and_only_polled() {
     let log = Log::default();
-    let subscriber = tracing_subscriber::fmt().with_writer(log.clone()).with_ansi(false).finish();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    tracing::subscriber::with_default(subscriber, || {
-        runtime.block_on(async {
-            tokio::time::timeout(Duration::from_secs(20), woken()).await.unwrap();
-        });
+    log.run(async {
+        tokio::time::timeout(Duration::from_secs(20), woken()).await.unwrap();
     });
     let text = log.text();
     let mut lines = text.lines();

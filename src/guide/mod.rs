@@ -4,7 +4,7 @@
 //! |---|---|
 //! | start | [`quick_start`] · [`choosing_a_type`] · [`moving`] from sqlx, tokio-postgres, pgorm, psycopg and asyncpg · [`when_not`] to use LISTEN and NOTIFY |
 //! | connect | [`connecting`]: TLS, passwords, tokens, several hosts · [`poolers`] and hosted PostgreSQL |
-//! | build | [`losing_nothing`] that matters · [`fan_out`] and topics · [`handlers`] · [`wake_or_poll`] · [`publishing`] · `json`, with the feature `json` · `blocking`: threads without async, with the feature `blocking` · [`testing_your_code`] without a server |
+//! | build | [`losing_nothing`] that matters · [`fan_out`] and topics · [`handlers`] · [`wake_or_poll`] · [`publishing`] · [`triggers`] and SQL that notifies · `json`, with the feature `json` · `blocking`: threads without async, with the feature `blocking` · [`testing_your_code`] without a server |
 //! | operate | [`production`]: numbers, alerts, probes, shutdown, containers · [`memory`] and back-pressure · [`performance`] · [`listen_cost`] |
 //! | evaluate | [`correctness`]: how it is shown, with commands |
 //!
@@ -75,6 +75,23 @@ pub mod quick_start {}
 
 #[doc = include_str!("testing_your_code.md")]
 pub mod testing_your_code {}
+
+/// A statement of the chapter about triggers, with its name as the heading.
+macro_rules! recipe {
+    ($name:literal) => {
+        concat!("\n## `", $name, "`\n\n```sql\n", include_str!(concat!("recipes/", $name)), "```\n")
+    };
+}
+
+// The tests run these files: `tests/postgres/matrix/recipes.rs`.
+#[doc = include_str!("triggers.md")]
+#[doc = recipe!("notify_change.sql")]
+#[doc = recipe!("notify_row.sql")]
+#[doc = recipe!("record_change.sql")]
+#[doc = recipe!("take_changes.sql")]
+#[doc = recipe!("notify_values.sql")]
+#[doc = recipe!("update_and_notify.sql")]
+pub mod triggers {}
 
 #[doc = include_str!("wake_or_poll.md")]
 pub mod wake_or_poll {}

@@ -1,4 +1,5 @@
-//! Checks `tests/README.md`: its tests exist, its ids are unique and complete, and a promise that is kept has a test.
+//! Checks `tests/README.md` and `docs/promises.md`: their tests exist, their ids are unique and complete, and a promise that was kept on
+//! a version has a test.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,11 +9,20 @@ use super::{functions, page, root, sources};
 /// The last promise of each letter. The first one is 1, and none is left out.
 const PROMISES: [(char, usize); 5] = [('P', 13), ('S', 12), ('R', 11), ('G', 8), ('D', 4)];
 
-/// The two parts of the page that have ids, and the cells of their rows.
-fn rows(page: &str, section: &str) -> Vec<Vec<String>> {
-    let begin = format!("\n## {section}\n");
-    let (_, text) = page.split_once(&begin).unwrap_or_else(|| panic!("there is no {section}"));
-    let text = text.split("\n## ").next().unwrap_or(text);
+/// The rows of the faults.
+fn faults() -> Vec<Vec<String>> {
+    let page = page("tests/README.md");
+    let (_, text) = page.split_once("\n## Faults\n").expect("there are no faults");
+    rows(text.split("\n## ").next().unwrap_or(text))
+}
+
+/// The rows of the promises.
+fn promises() -> Vec<Vec<String>> {
+    rows(&page("docs/promises.md"))
+}
+
+/// The cells of the rows that begin with an id.
+fn rows(text: &str) -> Vec<Vec<String>> {
     let cells = |line: &str| -> Vec<String> {
         let line = line.trim_start_matches('|').trim_end_matches('|');
         line.split('|').map(|cell| cell.trim().to_owned()).collect()
@@ -34,16 +44,19 @@ fn quoted(text: &str) -> impl Iterator<Item = &str> {
 
 /// What is wrong with a row of the promises.
 fn fault(row: &[String]) -> Option<String> {
-    let [id, promise, state, tests] = row else {
+    let [id, promise, passed, tests] = row else {
         return Some(format!("{row:?} has no four cells"));
     };
+    let is_version = |c: char| c.is_ascii_digit() || [',', ' ', '–'].contains(&c);
     let tests = quoted(tests).count();
-    match (&**state, tests) {
+    match (&**passed, tests) {
         _ if promise.is_empty() => Some(format!("{id} has no promise")),
-        ("kept" | "in part", 0) => Some(format!("{id} is {state}, and no test shows it")),
-        ("not built yet", 1..) => Some(format!("{id} is not built yet, and has tests")),
-        ("kept" | "in part" | "not built yet", _) => None,
-        _ => Some(format!("{id} has the state {state:?}")),
+        ("open", 0) => None,
+        ("open", _) => Some(format!("{id} is open, and has tests")),
+        (_, 0) => Some(format!("{id} passed on {passed}, and no test shows it")),
+        ("none", _) => None,
+        _ if !passed.is_empty() && passed.chars().all(is_version) => None,
+        _ => Some(format!("{id} passed on {passed:?}")),
     }
 }
 
@@ -58,11 +71,12 @@ fn ids(rows: &[Vec<String>]) -> BTreeSet<String> {
 
 #[test]
 fn every_promise_has_a_state_and_tests_that_exist() {
-    let rows = rows(&page("tests/README.md"), "Promises");
+    let rows = promises();
     let functions = functions();
     let mut wrong: Vec<String> = rows.iter().filter_map(|row| fault(row)).collect();
     for row in &rows {
-        let missing = quoted(row.last().unwrap()).filter(|name| !functions.contains(*name));
+        let names = quoted(row.last().unwrap()).map(|path| path.rsplit("::").next().unwrap());
+        let missing = names.filter(|name| !functions.contains(*name));
         wrong.extend(missing.map(|name| format!("{}: there is no test {name}", row[0])));
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
@@ -70,7 +84,7 @@ fn every_promise_has_a_state_and_tests_that_exist() {
 
 #[test]
 fn every_promise_occurs_once() {
-    let ids = ids(&rows(&page("tests/README.md"), "Promises"));
+    let ids = ids(&promises());
     let all = PROMISES
         .into_iter()
         .flat_map(|(letter, last)| (1..=last).map(move |number| format!("{letter}{number}")));
@@ -79,7 +93,7 @@ fn every_promise_occurs_once() {
 
 #[test]
 fn every_fault_of_the_catalogue_is_explained_once() {
-    let rows = rows(&page("tests/README.md"), "Faults");
+    let rows = faults();
     let wordless = rows.iter().find(|row| row.len() != 2 || row[1].is_empty());
     assert_eq!(wordless, None);
     let catalogue = page("tests/hostile/catalogue.rs");
@@ -109,8 +123,7 @@ fn cited(source: &str) -> impl Iterator<Item = String> {
 
 #[test]
 fn every_id_that_a_test_cites_is_explained() {
-    let page = page("tests/README.md");
-    let known = &ids(&rows(&page, "Promises")) | &ids(&rows(&page, "Faults"));
+    let known = &ids(&promises()) | &ids(&faults());
     let tests = ["src/proto/session/tests", "src/proto/wire/catalogue", "src/net", "tests"];
     let mut unknown = BTreeSet::new();
     for (path, source) in sources() {
@@ -146,19 +159,20 @@ fn the_map_has_every_folder_and_file_of_the_tests() {
 
 #[test]
 fn a_fault_of_a_row_is_found() {
-    let row = |state: &str, tests: &str| -> Vec<String> {
-        ["P1", "It works.", state, tests].map(str::to_owned).to_vec()
+    let row = |passed: &str, tests: &str| -> Vec<String> {
+        ["P1", "It works.", passed, tests].map(str::to_owned).to_vec()
     };
-    assert_eq!(fault(&row("kept", "`a`, `b`")), None);
-    assert_eq!(fault(&row("in part", "`a`")), None);
-    assert_eq!(fault(&row("not built yet", "")), None);
+    assert_eq!(fault(&row("13, 15–18", "13, 15–18: `a::b`, `c`")), None);
+    assert_eq!(fault(&row("none", "not run yet: `a`")), None);
+    assert_eq!(fault(&row("open", "")), None);
     for wrong in [
-        row("kept", ""),
-        row("in part", ""),
-        row("not built yet", "`a`"),
-        row("done", "`a`"),
+        row("13", ""),
+        row("none", ""),
+        row("open", "`a`"),
+        row("kept", "`a`"),
+        row("", ""),
         row("", "`a`"),
-        row("kept", "`a`")[..3].to_vec(),
+        row("13", "`a`")[..3].to_vec(),
     ] {
         assert!(fault(&wrong).is_some(), "{wrong:?}");
     }

@@ -187,7 +187,7 @@ fn the_smallest_queue_works() {
     });
 }
 
-/// P13, S1: every listener, connection and notifier has its own session, and keeps it.
+/// P13: every listener, connection and notifier has its own session, and keeps it.
 #[test]
 fn each_listener_has_a_session_of_its_own() {
     let server = Server::start();
@@ -211,6 +211,51 @@ fn each_listener_has_a_session_of_its_own() {
         let sql = "SELECT string_agg(pid::text, ' ' ORDER BY pid::text) FROM pg_stat_activity \
                    WHERE backend_type = 'client backend' AND application_name = 'pgbell'";
         assert_eq!(value(&mut watch, sql).await, pids.join(" "));
+    });
+}
+
+/// P13, S1: a program with a pool of two connections, both in use, receives through the session of its listener, from the same URL.
+/// The pool stays as it is, whatever the listener does.
+#[test]
+fn a_listener_works_beside_a_pool_that_is_exhausted_and_takes_none_of_its_sessions() {
+    let server = Server::start();
+    run(async {
+        let url = server.url();
+        let pool = [server.connection().await, server.connection().await];
+        let pooled = pool.each_ref().map(|one| one.process_id().unwrap());
+        let (sender, idle) = tokio::sync::mpsc::channel(pool.len());
+        for connection in pool {
+            sender.try_send(connection).unwrap();
+        }
+        let mut idle = idle;
+        let mut listener = Listener::connect(&*url).await.unwrap();
+        listener.listen("Orders").await.unwrap();
+        assert!(!pooled.contains(&listener.process_id().unwrap()));
+        // Both are in use: one sends, and one is in a transaction.
+        let (mut sending, mut open) = (idle.recv().await.unwrap(), idle.recv().await.unwrap());
+        open.simple_query("BEGIN").await.unwrap();
+        assert!(idle.try_recv().is_err());
+        for number in 0..100 {
+            let payload = number.to_string();
+            let sql = "SELECT pg_notify('Orders', $1)";
+            sending.query(sql, &[Some(payload.as_str())]).await.unwrap();
+            assert_eq!(next(&mut listener).await.payload(), payload);
+        }
+        listener.listen("stock").await.unwrap();
+        server.cluster.terminate_backend(listener.process_id().unwrap()).unwrap();
+        let event = listener.recv().await.unwrap();
+        assert!(matches!(event, pgbell::Event::Gap(_)), "{event:?}");
+        sending.notify("stock", "after").await.unwrap();
+        assert_eq!(next(&mut listener).await.payload(), "after");
+        // The sessions of the pool listen to nothing, and are the same.
+        open.simple_query("COMMIT").await.unwrap();
+        for (connection, process_id) in [&mut sending, &mut open].into_iter().zip(pooled) {
+            assert_eq!(connection.process_id(), Some(process_id));
+            let sql = "SELECT count(*) FROM pg_listening_channels()";
+            assert_eq!(value(connection, sql).await, "0");
+        }
+        listener.close().await;
+        assert_eq!(value(&mut sending, "SELECT 1").await, "1");
     });
 }
 

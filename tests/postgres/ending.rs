@@ -108,7 +108,7 @@ fn a_query_in_flight_is_in_doubt() {
     });
 }
 
-/// P11: `close` ends the session at the server, sends Terminate, and takes a limited time.
+/// P11, R9: `close` ends the session at the server, sends Terminate, and takes a limited time.
 #[test]
 fn close_sends_terminate_and_leaves_no_session() {
     let server = Server::with(|builder| {

@@ -10,10 +10,13 @@ mod binding;
 #[cfg(feature = "blocking")]
 mod blocking;
 mod busy;
+#[path = "../cargo/mod.rs"]
+mod cargo;
 mod chaos;
 mod connect;
 mod dispatcher;
 mod ending;
+mod examples;
 mod failover;
 #[cfg(any(feature = "tls-ring", feature = "tls-aws-lc-rs"))]
 mod files;
@@ -24,6 +27,9 @@ mod imitation;
 mod iterations;
 #[cfg(feature = "json")]
 mod json;
+#[cfg(feature = "tracing")]
+#[path = "../log/mod.rs"]
+mod log;
 mod long;
 mod matrix;
 #[cfg(target_os = "linux")]
@@ -50,6 +56,8 @@ mod scope;
 mod sql;
 mod subscribe;
 mod support;
+#[cfg(feature = "tracing")]
+mod telemetry;
 #[cfg(any(feature = "tls-ring", feature = "tls-aws-lc-rs"))]
 mod tls;
 mod transactions;

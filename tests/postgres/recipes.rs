@@ -138,7 +138,7 @@ async fn next_gap(listener: &mut Listener) -> Gap {
     }
 }
 
-/// G6: a notification names the row that is read again, and a gap means all of them.
+/// G6, D4: a notification names the row that is read again, and a gap means all of them.
 #[test]
 fn a_cache_reads_one_row_for_a_notification_and_all_rows_after_a_gap() {
     let server = Server::start();

@@ -25,7 +25,7 @@ fn a_channel_is_active_when_listen_returns() {
     });
 }
 
-/// P4: channel, payload, sender, and the time of receipt. Without a payload it is empty.
+/// P4, D2: channel, payload, sender, and the time of receipt. Without a payload it is empty.
 #[test]
 fn a_notification_has_channel_payload_sender_and_time() {
     let server = Server::start();
@@ -82,7 +82,7 @@ fn unlisten_all_ends_every_channel() {
     });
 }
 
-/// S2: several channels are one message to the server, and keep their case.
+/// S2, D2: several channels are one message to the server, and keep their case.
 #[test]
 fn listen_all_is_one_round_trip_and_keeps_case() {
     let server = Server::logging();
@@ -115,7 +115,7 @@ fn listen_all_is_one_round_trip_and_keeps_case() {
     });
 }
 
-/// Q13: 100 kB in one Query, with one answer: all channels or none.
+/// S2, Q13: 100 kB in one Query, with one answer: all channels or none.
 #[test]
 fn five_thousand_channels_are_one_query_and_one_transaction() {
     let server = Server::logging();

@@ -9,6 +9,7 @@ use futures_core::Stream;
 use pgbell::{Batch, Connection, Error, Event, Listener, Loss, Notification, Notifier};
 use pgbell_testkit::{Auth, Cluster, ClusterBuilder, Installation};
 
+use crate::cargo::cargo;
 use crate::queries::FACTS_SQL;
 
 /// The time limit for anything that must happen.
@@ -41,9 +42,17 @@ impl Server {
     }
 
     /// Starts a server without passwords, unless the test sets another method: many tests count the messages of such a login.
+    ///
+    /// `PGBELL_MAJOR` selects a version of the matrix, for all tests that name none. The version is printed:
+    /// `tests/promises/table.py` reads it.
+    #[expect(clippy::print_stdout, reason = "the output of the test says what it ran on")]
     pub(crate) fn with(change: impl FnOnce(ClusterBuilder) -> ClusterBuilder) -> Self {
-        let builder = Cluster::builder().auth(Auth::Trust);
+        let mut builder = Cluster::builder().auth(Auth::Trust);
+        if let Ok(major) = std::env::var("PGBELL_MAJOR") {
+            builder = builder.installation(installation(major.parse().expect("PGBELL_MAJOR: 13")));
+        }
         let cluster = change(builder).start().unwrap_or_else(|error| panic!("{error}"));
+        println!("server: PostgreSQL {}", cluster.version());
         Self { cluster }
     }
 
@@ -108,6 +117,18 @@ fn shown<T: std::fmt::Debug>(what: T) -> T {
 pub(crate) fn installation(major: u32) -> Installation {
     let matrix = Installation::matrix().unwrap_or_else(|error| panic!("{error}"));
     matrix.into_iter().find(|one| one.major() == major).unwrap()
+}
+
+/// Runs an example on a server, and returns what it prints.
+pub(crate) fn example(name: &str, server: &Server) -> String {
+    let output = cargo()
+        .args(["run", "--quiet", "--locked", "--offline", "--all-features", "--example", name])
+        .env("DATABASE_URL", server.url())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    text
 }
 
 // ---- conditions ----

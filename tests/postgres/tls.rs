@@ -16,6 +16,7 @@ fn localhost() -> Leaf {
     Leaf::server("localhost").ip_address([127, 0, 0, 1])
 }
 
+/// P1.
 #[test]
 fn each_sslmode_encrypts_as_documented_with_and_without_tls_on_the_server() {
     let certificates = Certificates::new().unwrap();

@@ -53,7 +53,7 @@ async fn receive_round(other: &mut Listener) {
     }
 }
 
-/// S1.
+/// S1. Promise S12.
 #[test]
 fn a_consumer_that_never_polls_leaves_the_servers_queue_empty_and_others_unaffected() {
     let server = Server::start();

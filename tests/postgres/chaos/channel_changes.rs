@@ -7,7 +7,7 @@ use pgbell_testkit::Mode;
 
 use crate::support::{Server, TEST_TIMEOUT, next, run, until};
 
-/// P7, P12.
+/// P7, P12. Promise R8.
 #[test]
 fn channel_changes_without_a_server_take_effect_after_the_reconnect() {
     let server = Server::start();

@@ -57,7 +57,7 @@ async fn listener(url: &str) -> Listener {
     builder.queue_capacity(500_000).connect().await.unwrap()
 }
 
-/// R1, P9.
+/// R1, P7, P9. Promise S3.
 #[test]
 fn every_number_arrives_once_in_order_or_is_in_a_gap_whenever_the_backend_is_killed() {
     let server = Server::start();
@@ -84,6 +84,7 @@ fn every_number_arrives_once_in_order_or_is_in_a_gap_whenever_the_backend_is_kil
     });
 }
 
+/// P9.
 #[test]
 fn every_number_arrives_once_in_order_or_is_in_a_gap_when_the_network_resets_at_any_byte() {
     let seed = seed();

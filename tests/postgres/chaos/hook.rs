@@ -8,7 +8,7 @@ use pgbell::{Error, ErrorKind, Event, Listener, ListenerBuilder, Live, State};
 
 use crate::support::{Server, TEST_TIMEOUT, number, run, until, value};
 
-/// A writer increments a counter in a table, with one notification for each step. A client that reads the table in the hook
+/// G2, G6. Promise R10. A writer increments a counter in a table, with one notification for each step. A client that reads the table in the hook
 /// and then follows the notifications never misses a step, whatever happens to the session.
 #[test]
 fn the_state_read_in_the_hook_and_the_later_notifications_are_complete() {
@@ -147,7 +147,7 @@ fn connect_returns_after_the_first_run_of_the_hook() {
     });
 }
 
-/// A table is missing for a while: the statistics show it, and nothing is delivered in that time.
+/// Promises R5, R8. A table is missing for a while: the statistics show it, and nothing is delivered in that time.
 #[test]
 fn a_hook_that_fails_or_panics_later_is_run_again_and_its_failures_are_counted() {
     let server = Server::start();
@@ -212,7 +212,7 @@ fn a_listener_ends_after_the_configured_number_of_hook_failures() {
     });
 }
 
-/// In an earlier version the state was still Reconnecting in 81 of 200 cases, for up to 5.6 ms.
+/// P7. Promises S3, R8. In an earlier version the state was still Reconnecting in 81 of 200 cases, for up to 5.6 ms.
 #[test]
 fn directly_after_a_gap_the_state_is_connected_and_the_gap_is_counted() {
     let server = Server::start();

@@ -7,7 +7,7 @@ use pgbell_testkit::{Cut, Flow, Proxy, ProxyHandle};
 
 use crate::support::{Server, TEST_TIMEOUT, next, run, until};
 
-/// The server's log contains every statement that restores the channels.
+/// Promise S3. The server's log contains every statement that restores the channels.
 #[test]
 fn ten_thousand_channels_are_restored_in_groups_of_64() {
     let server = Server::logging();

@@ -109,7 +109,7 @@ fn a_promoted_standby_takes_over_and_the_gap_reports_it() {
     });
 }
 
-/// P8.
+/// P2, P8.
 #[test]
 fn without_reconnecting_a_lost_session_is_one_error_and_the_end() {
     let server = Server::start();

@@ -40,7 +40,7 @@ async fn closes(
     report!("{what}: closed after {took:?}");
 }
 
-/// P11.
+/// P11. Promise R9.
 #[test]
 fn close_returns_in_time_in_every_state_and_leaves_no_task_and_no_socket() {
     let server = Server::start();
@@ -128,7 +128,7 @@ fn close_returns_in_time_in_every_state_and_leaves_no_task_and_no_socket() {
     });
 }
 
-/// S11.
+/// Promise S11.
 #[test]
 fn a_drain_delivers_everything_committed_before_it_and_then_ends() {
     let server = Server::start();
@@ -147,6 +147,7 @@ fn a_drain_delivers_everything_committed_before_it_and_then_ends() {
     });
 }
 
+/// Promise S11.
 #[test]
 fn a_drain_without_a_session_reports_the_loss_and_ends() {
     let server = Server::start();
@@ -181,6 +182,7 @@ fn a_drain_whose_heartbeat_query_is_refused_sends_simpler_ones() {
     });
 }
 
+/// Promise S11.
 #[test]
 fn a_drain_that_exceeds_its_timeout_returns_an_error() {
     let server = Server::start();

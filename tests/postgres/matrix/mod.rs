@@ -7,6 +7,7 @@ mod logins;
 mod million;
 mod order;
 mod protocol;
+mod recipes;
 mod round_trip;
 mod saslprep;
 #[cfg(any(feature = "tls-ring", feature = "tls-aws-lc-rs"))]

@@ -16,6 +16,7 @@ on_every_version! {
 /// The query for the TLS version of the session.
 const IN_USE: &str = "SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
 
+/// P1.
 fn both_versions_of_tls_carry_a_session(major: u32) {
     let certificates = Certificates::new().unwrap();
     let root = certificates.authority("root").unwrap();

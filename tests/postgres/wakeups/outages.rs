@@ -8,7 +8,7 @@ use pgbell_testkit::Mode;
 use super::{NEVER, OFTEN, add_jobs, builder, create_jobs, do_jobs, jobs, until_done, wake, work};
 use crate::support::{Server, run, until};
 
-/// G3. A job without a notification is found by the poll.
+/// G2, G3. A job without a notification is found by the poll.
 #[test]
 fn r3_a_poll_finds_what_was_not_notified() {
     let server = Server::start();

@@ -48,7 +48,7 @@ fn s10_of_twelve_workers_of_three_programs_one_does_each_job() {
     });
 }
 
-/// G5. The interval is too long to help.
+/// G2, G5. The interval is too long to help.
 #[test]
 fn r6_one_wake_up_does_a_batch_and_the_rest_follows_at_once() {
     let server = Server::start();
