@@ -289,6 +289,7 @@ models() {
 }
 
 documents() {
+    step "documentation, default features" env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --lib -p pgbell
     step "documentation" env RUSTDOCFLAGS="-D warnings" \
         cargo doc --locked --no-deps --lib "${members[@]}" --all-features
     step "public items, as docs/public-items.txt lists them" python3 scripts/public_items.py --check

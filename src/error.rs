@@ -21,43 +21,126 @@ use crate::proto::wire::{
 };
 
 /// The kind of an error, by which a program can decide how to handle it.
+///
+/// | kind | usual cause | cure |
+/// |---|---|---|
+/// | [`Config`](Self::Config) | a connection string, a variable or a file with a mistake | correct it: the text names the parameter |
+/// | [`Connect`](Self::Connect) | the server does not run, or the network is down | start it, or wait: a listener reconnects |
+/// | [`Tls`](Self::Tls) | a certificate that is not trusted, or TLS that the server does not have | [`hint`](Error::hint) names the parameter or the certificate |
+/// | [`Auth`](Self::Auth) | a wrong password, or a line of `pg_hba.conf` | correct the password, `pg_hba.conf` or `require_auth` |
+/// | [`Server`](Self::Server) | SQL that the server refuses | see [`sqlstate`](Error::sqlstate) |
+/// | [`Protocol`](Self::Protocol) | the peer is not PostgreSQL, or the bytes are damaged | check host and port |
+/// | [`Timeout`](Self::Timeout) | a server or a network that is too slow | wait, or raise the timeout |
+/// | [`Closed`](Self::Closed) | a call after the end | make a new listener; look for the first error |
+/// | [`Misuse`](Self::Misuse) | an argument that no server accepts | correct the program |
+/// | [`Unsupported`](Self::Unsupported) | something that pgbell or this build does not have | use another method, or another feature |
+/// | [`Pooler`](Self::Pooler) | a pooler in transaction mode | connect directly to the server |
+/// | [`Standby`](Self::Standby) | a standby, or a failover that is not complete | connect to the primary |
+/// | [`InDoubt`](Self::InDoubt) | a connection that broke before the answer | repeat only what does no harm twice |
+/// | [`Decode`](Self::Decode) | a payload of another form than the type of the consumer | correct the sender or the type |
+/// | [`Other`](Self::Other) | code of the application | see [`source`](std::error::Error::source) |
+///
+/// ```
+/// use pgbell::{Error, ErrorKind};
+///
+/// /// What a service does after an error of a call.
+/// fn advice(error: &Error) -> &'static str {
+///     match error.kind() {
+///         ErrorKind::InDoubt => "look whether it was done",
+///         _ if error.is_transient() => "try again later",
+///         ErrorKind::Config | ErrorKind::Auth | ErrorKind::Tls => "call the operator",
+///         _ => "stop",
+///     }
+/// }
+///
+/// let error = Error::from("port=x".parse::<pgbell::Config>().unwrap_err());
+/// assert_eq!(advice(&error), "call the operator");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// The connection parameters are not valid. Nothing was sent.
+    ///
+    /// Cause: a mistake in a connection string, a `PG*` variable, a service file or a setter, or a file that cannot be read.
+    /// Cure: correct the parameter that the text names. For a mistake in a text, [`Error::reason`] returns it as a
+    /// [`ConfigError`](crate::config::ConfigError).
     Config,
     /// No server could be reached, or the connection to it broke.
+    ///
+    /// Cause: the server does not run or does not listen at this address, a name is not known, a firewall, or the end of a session.
+    /// Cure: check `host`, `port` and `listen_addresses`. It is transient: a `Listener` reconnects, and its `retry_first_connect` waits for a
+    /// server that is not up yet.
     Connect,
     /// TLS could not be established.
+    ///
+    /// Cause: a certificate that no trusted authority has signed, that has expired or that is for another host; a server without TLS; no version
+    /// in common. Cure: [`Error::hint`] says which parameter or which certificate. `sslrootcert` names the authority.
     Tls,
     /// Authentication failed, or the server did not use a method that the client requires.
+    ///
+    /// Cause: a wrong or missing password, no line for the role in `pg_hba.conf`, `require_auth` or `channel_binding` that the server does not
+    /// meet, or a password provider that failed. Cure: correct what the text names. For passwords that change, use
+    /// `Config::password_provider`.
     Auth,
     /// The server answered with an error, which [`Error::db_error`] returns.
+    ///
+    /// Cause: see its [SQLSTATE](Error::sqlstate), for example `53300` for too many connections. Cure: that of PostgreSQL's manual.
+    /// [`Error::is_transient`] returns whether the same call may succeed later.
     Server,
     /// The peer sent bytes that PostgreSQL's protocol does not allow, or not in this state.
+    ///
+    /// Cause: another service at this port, a proxy that changes the bytes, or an attacker. Cure: check `host` and `port`. If the peer is PostgreSQL,
+    /// it is a defect to be reported.
     Protocol,
     /// A deadline passed.
+    ///
+    /// Cause: a server, a network or a lookup of a name that is too slow, or a server that hangs. Cure: it is transient, so try again; or raise
+    /// the timeout: `connect_timeout` for an attempt to connect, that of the call otherwise.
     Timeout,
     /// The connection or the listener has ended.
+    ///
+    /// Cause: a close, a drain, or an earlier error, which an earlier call has returned and `last_error` still returns. Cure: make a new one, after
+    /// the cure of the first error.
     Closed,
     /// The call is not allowed, or an argument is not valid. Nothing was sent, with one exception: a query that left a
     /// transaction open on the session of a listener was executed, and the transaction was rolled back. Then the error of
     /// the query itself, if there was one, is the [`source`](std::error::Error::source).
+    ///
+    /// Cause: for example a channel of more than 63 bytes, a payload of more than 7,999 bytes, or LISTEN inside a transaction. Cure: correct
+    /// the program. Store a long payload in a table, and send its key.
     Misuse,
     /// The server requires something that this build or this crate does not support.
+    ///
+    /// Cause: GSSAPI, SSPI or OAuth in `pg_hba.conf`, TLS in a build without it, a result that is larger than
+    /// [`result_limit_bytes`](crate::Config::result_limit_bytes), or COPY. Cure: give the role `scram-sha-256`, build with the feature, or use another
+    /// client for the query.
     Unsupported,
     /// The connection goes through a pooler that does not deliver notifications, or the delivery proof was not possible. See
     /// [`DeliveryProof`](crate::DeliveryProof).
+    ///
+    /// Cause: a pooler in transaction mode, or a pool without a second connection for the proof. Cure: connect directly to the server, or to a pool in
+    /// session mode, or give the pool one more connection.
     Pooler,
     /// The server is a standby, which refuses LISTEN.
+    ///
+    /// Cause: the wrong host, or a failover that is not complete. Cure: name the primary, or all hosts: the primary is chosen. It is transient,
+    /// because a standby can be promoted.
     Standby,
     /// The server may have executed the command, or not: the connection broke after the command was sent, or the error that
     /// arrived may not be the answer to it.
+    ///
+    /// Cause: a session that was lost at that moment. Cure: look whether it was done, or repeat it if that does no harm twice. A notification that only
+    /// says that something has changed can be repeated.
     InDoubt,
     /// A payload is not what the consumer expects. With the feature `json`, [`Error::reason`] is a `JsonError`, which contains the
     /// notification.
+    ///
+    /// Cause: a sender that writes another form, or a type that does not fit it. Cure: correct the sender or the type; the consumer can continue with
+    /// the next notification.
     Decode,
     /// An error or a panic in the user's own code: [`Error::other`].
+    ///
+    /// Cause: the [`source`](std::error::Error::source), or the message of the panic in the text. Cure: correct that code.
     Other,
 }
 

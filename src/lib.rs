@@ -1,23 +1,32 @@
 //! A client for PostgreSQL's LISTEN and NOTIFY, with its own implementation of the wire protocol.
 //!
+//! The dependencies of a first program, in a directory next to a clone of the repository:
+//!
+//! ```text
+//! cargo add --path ../pgbell
+//! cargo add tokio --features macros,rt-multi-thread
+//! ```
+//!
 //! ```no_run
 //! use pgbell::{Event, Listener, Notifier};
 //!
-//! # async fn example() -> Result<(), pgbell::Error> {
-//! let mut listener = Listener::connect("postgres://localhost/shop").await?;
-//! listener.listen("orders").await?;
+//! #[tokio::main]
+//! async fn main() -> Result<(), pgbell::Error> {
+//!     let mut listener = Listener::connect("postgres://localhost/shop").await?;
+//!     listener.listen("orders").await?;
 //!
-//! let notifier = Notifier::connect("postgres://localhost/shop").await?;
-//! notifier.notify("orders", "{\"id\": 1}").await?;
+//!     let notifier = Notifier::connect("postgres://localhost/shop").await?;
+//!     notifier.notify("orders", "{\"id\": 1}").await?;
 //!
-//! match listener.recv().await? {
-//!     Event::Notification(n) => println!("{}: {}", n.channel(), n.payload()),
-//!     Event::Lagged(lagged) => println!("{} were dropped here", lagged.count()),
-//!     Event::Gap(gap) => println!("read the state again: {gap}"),
-//!     _ => {}
+//!     loop {
+//!         match listener.recv().await? {
+//!             Event::Notification(n) => println!("{}: {}", n.channel(), n.payload()),
+//!             Event::Lagged(lagged) => println!("{} were dropped here", lagged.count()),
+//!             Event::Gap(gap) => println!("read the state again: {gap}"),
+//!             _ => {}
+//!         }
+//!     }
 //! }
-//! # Ok(())
-//! # }
 //! ```
 //!
 //! # Which type
@@ -33,34 +42,21 @@
 //!
 //! # Guarantees
 //!
-//! While a session is open, every notification that the server sends to it is delivered once and in the
-//! server's order, or is part of a reported loss. [`Lagged`] contains the exact number of notifications that were
-//! dropped because the queue was full. A [`Gap`] reports that the server may have sent notifications that were not
-//! received. Every method that receives returns both. [`Listener::listen`] returns after the server has committed the
-//! LISTEN: every notification of a later commit arrives. PostgreSQL does not store notifications for a session that has
-//! ended. So read the state again after a loss.
+//! - While a session is open, every notification that the server sends to it is delivered once and in the server's order, or is part of a
+//!   reported loss: [`Lagged`] has the exact number of those that a full queue has dropped.
+//! - After a lost session a [`Listener`] reconnects, listens again, and delivers a [`Gap`] before any later notification.
+//!   PostgreSQL stores no notification for a session that has ended, so read the state again after a loss.
+//! - [`Listener::listen`] returns after the server has committed the LISTEN.
+//! - Memory is bounded, whatever a server sends. No message of a server causes a panic, and no error or `Debug` text shows a secret.
 //!
-//! Memory is bounded, whatever a server sends. A length is not trusted before the bytes have arrived. No message of a
-//! server causes a panic, and no error or `Debug` text shows a secret.
+//! # The guide
 //!
-//! If a [`Listener`] loses its session, it reconnects by itself, listens to all channels again, and delivers a [`Gap`]
-//! at that position of the stream. [`on_live`](ListenerBuilder::on_live) can read the state before any later
-//! notification is delivered.
-//!
-//! # Borrowed, shared and owned notifications
-//!
-//! - A [`Batch`] borrows from the receive buffer. Nothing is copied, and the batch is valid until the next call.
-//! - [`Batch::share`] and [`NotificationRef::retain`] return notifications that any thread can keep for any time. They
-//!   keep the receive buffer in memory. Such buffers are counted ([`Stats::pinned_bytes`]) and limited
-//!   ([`ListenerBuilder::pin_limit_bytes`]). Above the limit, and where a copy is cheaper, the notifications are copied.
-//! - A [`Notification`], from [`Listener::recv`] or [`NotificationRef::to_owned`], is a copy. Up to 79 bytes of channel
-//!   and payload, it needs no allocation.
-//!
-//! # Parts without I/O
-//!
-//! With the feature `proto`, the module `proto` contains the parts that do no I/O: the codec, the session, the supervisor
-//! and the ring, for other runtimes, fuzzing and simulation. They build without the default features, and are outside of
-//! semantic versioning.
+//! - To start: [`guide::quick_start`], [`guide::choosing_a_type`], [`guide::moving`] from other clients, [`guide::when_not`].
+//! - To connect: [`guide::connecting`], [`guide::poolers`] and hosted databases.
+//! - To build: [`guide::losing_nothing`], [`guide::fan_out`], [`guide::handlers`], [`guide::wake_or_poll`], [`guide::publishing`],
+//!   [`guide::triggers`], `guide::json`, `guide::blocking`, [`guide::testing_your_code`].
+//! - To operate: [`guide::production`] with logs and metrics, [`guide::memory`], [`guide::performance`], [`guide::listen_cost`].
+//! - To evaluate: [`guide::correctness`].
 //!
 //! # Features
 //!
@@ -76,17 +72,10 @@
 //! | `metrics` | | the statistics of a [`Listener`] or a [`Hub`] as counters and gauges: [`Stats`] |
 //! | `json` | | payloads of JSON as values of your types, by serde |
 //! | `proto` | | `proto`: the parts without I/O, outside of semantic versioning |
-//! | `testing` | | `testing`: a scripted server, and a backend with real LISTEN and NOTIFY, for tests; includes `proto` |
+//! | `testing` | | `testing`: a scripted server, and a backend with real LISTEN and NOTIFY, for tests; includes `proto`. `testing::Link`, which uses that, is outside of semantic versioning |
 //!
-//! # Log and metrics
-//!
-//! With the feature `tracing`, the log events of a listener are in a span `pgbell_listener` with the fields `id` and
-//! `application`, those of a hub in a span `pgbell_hub` with the same fields, those of wake-ups in `pgbell_wakeups`. They report sessions that are established, lost
-//! and handed over, attempts that fail, hooks that fail, and the end of the listener or the hub. A notifier logs the first
-//! [nudge](Notifier::nudge) that is dropped.
-//!
-//! With the feature `metrics`, the [`Stats`] of a listener, and those of the connection of a hub, are counters and gauges. The
-//! documentation of [`Stats`] lists their names.
+//! With the feature `proto`, the module `proto` contains the parts that do no I/O: the codec, the session, the supervisor
+//! and the ring, for other runtimes, fuzzing and simulation. They build without the default features.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

@@ -2,17 +2,91 @@
 
 mod cargo;
 
+use std::env;
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use pgbell::testing::{BackendConfig, Server};
+use tokio::task::block_in_place;
+
 use crate::cargo::cargo;
 
-/// Returns the lines that an example prints.
-fn output(example: &str) -> Vec<String> {
+/// Long enough to build an example on a busy machine.
+const LONG: Duration = Duration::from_secs(300);
+
+/// Runs cargo with an example, and returns the lines that are printed.
+fn cargo_with(command: &str, example: &str, url: &str) -> Vec<String> {
     let output = cargo()
-        .args(["run", "--quiet", "--locked", "--offline", "--all-features", "--example", example])
+        .args([command, "--quiet", "--locked", "--offline", "--all-features", "--example", example])
+        .env("DATABASE_URL", url)
         .output()
         .unwrap();
     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
     assert!(output.status.success(), "{}\n{}", text(&output.stdout), text(&output.stderr));
     text(&output.stdout).lines().map(str::to_owned).collect()
+}
+
+/// Returns the lines that an example prints.
+fn output(example: &str) -> Vec<String> {
+    cargo_with("run", example, "")
+}
+
+/// Builds an example, and returns the path of its program.
+fn built(example: &str) -> PathBuf {
+    cargo_with("build", example, "");
+    // This test is in `deps`, and the examples are in `examples` beside it.
+    let test = env::current_exe().unwrap();
+    let profile = test.ancestors().nth(2).unwrap();
+    profile.join("examples").join(example).with_extension(env::consts::EXE_EXTENSION)
+}
+
+/// A program that does not end by itself.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_example_of_a_listener_prints_what_arrives_on_the_channels_that_its_command_names() {
+    let server = Server::start(BackendConfig::new()).await.unwrap();
+    let program = block_in_place(|| built("listen"));
+    let mut command = Command::new(program);
+    command.args(["orders", "stock"]).env("DATABASE_URL", server.url()).stdout(Stdio::piped());
+    let mut program = Running(command.spawn().unwrap());
+    for channel in ["orders", "stock"] {
+        server.wait_for_listener(channel, LONG).await.unwrap();
+    }
+    server.notify("news", "not for it").unwrap();
+    server.notify("orders", "7").unwrap();
+    server.notify("stock", "a\tb").unwrap();
+    let output = BufReader::new(program.0.stdout.take().unwrap());
+    let mut lines = output.lines();
+    for (channel, payload) in [("orders", "7"), ("stock", "a\\tb")] {
+        let line = block_in_place(|| lines.next().unwrap().unwrap());
+        let words: Vec<_> = line.split(' ').collect();
+        assert_eq!((words[0], words[2]), (channel, payload), "{line}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_example_of_a_round_trip_receives_everything_that_it_sends() {
+    let server = Server::start(BackendConfig::new()).await.unwrap();
+    let lines = block_in_place(|| cargo_with("run", "round_trip", &server.url()));
+    assert_eq!(lines, ["sent 1000, received 1000, 2890 bytes of payload"]);
+}
+
+#[test]
+fn the_example_without_io_receives_its_notification_and_the_end_of_each_command() {
+    let lines = output("sans_io");
+    let has = |words: &str| lines.iter().filter(|line| line.contains(words)).count();
+    assert_eq!(has("notification: \"hello\""), 1, "{lines:?}");
+    assert_eq!(has(" done: Ok"), 2, "{lines:?}");
 }
 
 #[cfg(feature = "blocking")]
@@ -137,4 +211,92 @@ fn the_example_of_a_notifier_sends_calls_in_groups_and_each_nudge_once() {
     assert!(lines[3].starts_with("1000 nudges in "), "{lines:?}");
     assert!((1..10).contains(&number(&lines[3], "nudges in ")), "{lines:?}");
     assert_eq!(lines[4], "all of them were received: true");
+}
+
+#[test]
+fn the_example_of_a_timeout_ends_each_batch_at_its_deadline() {
+    let lines = output("select_timeout");
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    for line in lines {
+        let numbers: Vec<u64> = line.split(' ').filter_map(|word| word.parse().ok()).collect();
+        let [clicks, milliseconds] = numbers[..] else { panic!("{line}") };
+        // More than one: a timeout that traffic restarts would not have ended.
+        assert!(clicks > 1 && milliseconds >= 100, "{line}");
+    }
+}
+
+#[test]
+fn the_example_of_a_cache_has_what_was_inserted_during_the_outage() {
+    let expected = [
+        "at the start: 1=new",
+        "after 1=paid: 1=paid",
+        "the orders are read again",
+        "after the gap: 1=paid 2=new",
+        "after 2=paid: 1=paid 2=paid",
+    ];
+    assert_eq!(output("catch_up"), expected);
+}
+
+#[cfg(unix)]
+#[test]
+fn the_example_of_a_shutdown_does_everything_that_was_sent_before_the_signal() {
+    assert_eq!(output("graceful_shutdown"), ["SIGTERM", "100 jobs done, 0 gaps, 0 dropped"]);
+}
+
+#[test]
+fn the_example_of_tests_passes_them() {
+    let expected = [
+        "ok: a notification changes the price",
+        "ok: the price is read again after an outage",
+        "ok: a refused login is returned",
+        "ok: a payload that is no number is an error",
+    ];
+    assert_eq!(output("test_your_code"), expected);
+}
+
+#[test]
+fn the_example_of_passwords_that_expire_asks_for_one_at_each_attempt() {
+    let lines = output("iam_password");
+    let expected = [
+        "request 1 for app at 127.0.0.1",
+        "connected",
+        "request 2 for app at 127.0.0.1",
+        "request 3 for app at 127.0.0.1",
+        "connected again after 2 attempts",
+    ];
+    assert_eq!(lines[..5], expected);
+    assert!(lines[5].ends_with("the identity service is not available"), "{lines:?}");
+}
+
+#[test]
+fn the_example_of_two_tasks_receives_only_what_is_sent_between_listen_and_unlisten() {
+    let mut lines = output("split_tasks");
+    assert_eq!(lines.pop().as_deref(), Some("2 received, 2 delivered"));
+    lines.sort_unstable();
+    assert_eq!(lines, ["hall: hello", "kitchen: hello"]);
+}
+
+#[test]
+fn the_example_of_a_state_and_its_changes_ignores_the_change_that_is_in_the_state() {
+    let expected = ["state: ink has 10 pieces in version 2", "version 2: known", "version 3: new"];
+    assert_eq!(output("state_and_stream"), expected);
+}
+
+#[test]
+fn the_example_of_metrics_serves_a_page_and_a_readiness_probe() {
+    let lines = output("metrics");
+    assert!(lines[0].starts_with("notifications may be missing here: "), "{lines:?}");
+    let pages = lines.iter().filter(|line| *line == "HTTP/1.1 200 OK").count();
+    assert_eq!(pages, 2, "{lines:?}");
+    assert!(lines.iter().any(|line| line == "connected"), "{lines:?}");
+    for (metric, value) in [
+        ("pgbell_notifications_received_total", 4),
+        ("pgbell_sessions_total", 2),
+        ("pgbell_sessions_lost_total", 1),
+        ("pgbell_gaps_total", 1),
+        ("pgbell_connected", 1),
+    ] {
+        let line = format!("{metric}{{application=\"shop\"}} {value}");
+        assert!(lines.contains(&line), "{line} in {lines:?}");
+    }
 }

@@ -1,7 +1,10 @@
 //! Checks `protocol-notes.md`, the other pages and the code against each other: every number that the code cites exists,
 //! every entry has versions, a source and tests, and every test that a page names exists. The same for the tests of the
-//! attacks in `tests/hostile/README.md`. `notes/readme.rs` checks `tests/README.md`.
+//! attacks in `tests/hostile/README.md`. `notes/readme.rs` checks `tests/README.md`, and
+//! `notes/front_page.rs` the README and the guide.
 
+#[path = "notes/front_page.rs"]
+mod front_page;
 #[path = "notes/readme.rs"]
 mod readme;
 

@@ -27,6 +27,7 @@ const CHECKED: &[&str] = &[
     "src/dispatcher",
     "src/error",
     "src/error.rs",
+    "src/guide",
     "src/lib.rs",
     "src/listener",
     "src/net",

@@ -13,6 +13,21 @@ use crate::proto::supervisor::{Live, Overflow};
 ///
 /// Its methods set what those of [`pgbell::ListenerBuilder`](crate::ListenerBuilder) set, with the same defaults and limits. Only the
 /// [hook](Self::on_live) is another function.
+///
+/// ```no_run
+/// # fn example() -> Result<(), pgbell::Error> {
+/// use std::time::Duration;
+/// use pgbell::blocking::Listener;
+///
+/// let mut listener = Listener::builder("postgres://localhost/shop")
+///     .channels(["orders"])
+///     .queue_capacity(256)
+///     .retry_first_connect(Duration::from_secs(60))
+///     .connect()?;
+/// println!("{}", listener.recv()?);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 #[must_use = "nothing happens before connect"]
 pub struct ListenerBuilder {

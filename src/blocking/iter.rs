@@ -44,6 +44,15 @@ impl Refused {
 ///
 /// Each call of `next` blocks until there is an event. It returns `None` after the error that the listener ended with, or at once after a
 /// close.
+///
+/// ```no_run
+/// # fn example(mut listener: pgbell::blocking::Listener) -> Result<(), pgbell::Error> {
+/// for event in listener.iter().take(10) {
+///     println!("{}", event?);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 pub struct Iter<'a> {
     listener: &'a mut crate::Listener,
     waiter: Waiter,
@@ -74,6 +83,15 @@ impl fmt::Debug for Iter<'_> {
 }
 
 /// The events of a [`Listener`] that it owns. Made by its `into_iter`. See [`Iter`].
+///
+/// ```no_run
+/// # fn example(listener: pgbell::blocking::Listener) -> Result<(), pgbell::Error> {
+/// for event in listener {
+///     println!("{}", event?);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct IntoIter {
     listener: Listener,

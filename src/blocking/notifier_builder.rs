@@ -9,6 +9,19 @@ use crate::error::Error;
 /// The settings of a blocking [`Notifier`]. Made by [`Notifier::builder`].
 ///
 /// Its methods set what those of [`pgbell::NotifierBuilder`](crate::NotifierBuilder) set, with the same defaults and limits.
+///
+/// ```no_run
+/// # fn example() -> Result<(), pgbell::Error> {
+/// use std::time::Duration;
+/// use pgbell::blocking::Notifier;
+///
+/// let notifier = Notifier::builder("postgres://localhost/shop")
+///     .answer_timeout(Duration::from_secs(5))
+///     .connect()?;
+/// notifier.notify("orders", "7")?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 #[must_use = "nothing happens before connect"]
 pub struct NotifierBuilder {

@@ -13,6 +13,16 @@ use crate::proto::supervisor::Listening;
 ///
 /// Each method does what that of [`pgbell::ListenScope`](crate::ListenScope) does, which says what is delivered when. A drop does not
 /// block.
+///
+/// ```no_run
+/// # fn example(mut listener: pgbell::blocking::Listener) -> Result<(), pgbell::Error> {
+/// let mut scope = listener.scope(["orders"])?;
+/// println!("{}", scope.recv()?);
+/// scope.leave()?;
+/// // The listener no longer listens to orders.
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "dropping it stops listening to its channels"]
 #[derive(Debug)]
 pub struct ListenScope<'a> {

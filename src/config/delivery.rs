@@ -5,6 +5,14 @@ use super::Config;
 /// The check that notifications arrive at a session that listens: [`Config::delivery_proof`].
 ///
 /// Poolers and proxies may accept LISTEN and deliver no notifications. The session alone cannot detect that.
+///
+/// ```
+/// use pgbell::{Config, DeliveryProof};
+///
+/// // For a pool with one connection, in session mode.
+/// let config = Config::new().host("pool").delivery_proof(DeliveryProof::Heartbeat);
+/// assert_eq!(config.get_delivery_proof(), DeliveryProof::Heartbeat);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum DeliveryProof {

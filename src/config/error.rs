@@ -9,6 +9,14 @@ use crate::error::{Error, ErrorKind};
 ///
 /// It names the key and the location, and contains no text of the input: in a mistyped URL a part of the password can be
 /// anywhere (`postgres://user:p@ss:word@host/db` has it in the port).
+///
+/// ```
+/// use pgbell::Config;
+///
+/// let error = "host=db1 prot=5432".parse::<Config>().unwrap_err();
+/// assert!(error.to_string().contains("the nearest one is port"), "{error}");
+/// assert_eq!(error.position(), Some(9));
+/// ```
 // The type is `Copy`, so it cannot contain a string of the input. N49.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct ConfigError {

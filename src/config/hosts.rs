@@ -14,6 +14,16 @@ pub const PORT_DEFAULT: u16 = 5432;
 pub(crate) const SOCKET_DIRECTORY: &str = "/var/run/postgresql";
 
 /// The name of a server.
+///
+/// ```
+/// use pgbell::Config;
+/// use pgbell::config::Host;
+///
+/// let config: Config = "host=db1,/run/postgresql".parse().unwrap();
+/// let servers = config.servers().unwrap();
+/// assert_eq!(servers[0].host(), Some(&Host::Tcp("db1".into())));
+/// assert_eq!(servers[1].host(), Some(&Host::Unix("/run/postgresql".into())));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Host {
@@ -34,6 +44,14 @@ impl Host {
 }
 
 /// One server of a configuration.
+///
+/// ```
+/// use pgbell::Config;
+///
+/// let config: Config = "host=db1,db2 port=5432,5433".parse().unwrap();
+/// let servers = config.servers().unwrap();
+/// assert_eq!(servers.iter().map(|server| server.port()).collect::<Vec<_>>(), [5432, 5433]);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Server {
     host: Option<Host>,

@@ -11,6 +11,16 @@ use crate::error::{Error, ErrorKind};
 use crate::proto::auth::Password;
 
 /// The login for which a password is requested. Tokens are often valid for one host, port and user.
+///
+/// ```
+/// use pgbell::{Config, PasswordRequest};
+///
+/// async fn token(login: PasswordRequest) -> Result<String, std::io::Error> {
+///     Ok(format!("a token for {} at {}:{}", login.user(), login.host(), login.port()))
+/// }
+///
+/// let config = Config::new().host("db1").user("bob").password_provider(token);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
 pub struct PasswordRequest {

@@ -125,6 +125,14 @@ words! {
 pub(super) const PROTOCOL_VERSIONS: &[&str] = &["3.0", "3.2", "latest"];
 
 /// A version of TLS. Older versions are not supported.
+///
+/// ```
+/// use pgbell::Config;
+/// use pgbell::config::TlsVersion;
+///
+/// let config: Config = "sslmode=require ssl_min_protocol_version=TLSv1.3".parse().unwrap();
+/// assert_eq!(config.get_ssl_min_protocol_version(), Some(TlsVersion::V1_3));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum TlsVersion {

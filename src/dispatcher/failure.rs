@@ -10,6 +10,20 @@ use crate::notification::{Loss, Notification};
 /// A failure for good: a handler has panicked, or has returned an error in its last attempt. [`Dispatcher::on_failure`] gets it.
 ///
 /// [`Dispatcher::on_failure`]: crate::Dispatcher::on_failure
+///
+/// ```no_run
+/// use pgbell::{Dispatcher, Failure, FailureCause};
+///
+/// let dispatcher = Dispatcher::new().on_failure(|failure: Failure| async move {
+///     for notification in failure.notifications() {
+///         println!("not handled: {notification}");
+///     }
+///     match failure.cause() {
+///         FailureCause::Panic(text) => println!("a panic: {text}"),
+///         other => println!("{other:?} in {} attempts", failure.attempts()),
+///     }
+/// });
+/// ```
 #[derive(Debug)]
 pub struct Failure {
     pub(super) key: Option<LaneKey>,
@@ -27,6 +41,18 @@ pub(super) enum FailedInput {
 }
 
 /// Why a handler has failed.
+///
+/// ```
+/// use pgbell::{Failure, FailureCause};
+///
+/// fn text(failure: &Failure) -> String {
+///     match failure.cause() {
+///         FailureCause::Error(error) => error.to_string(),
+///         FailureCause::Panic(message) => format!("a panic: {message}"),
+///         other => format!("{other:?}"),
+///     }
+/// }
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum FailureCause {

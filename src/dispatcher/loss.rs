@@ -6,6 +6,17 @@ use super::key::LaneKey;
 use crate::notification::Loss;
 
 /// What a [loss handler](crate::Dispatcher::on_loss) gets: a loss, and the channel or topic whose notifications may be missing.
+///
+/// ```no_run
+/// use pgbell::{DispatchLoss, Dispatcher};
+///
+/// let dispatcher = Dispatcher::new().on_loss(|loss: DispatchLoss| async move {
+///     match loss.channel() {
+///         Some(channel) => println!("read again what {channel} reports: {}", loss.loss()),
+///         None => println!("read everything again: {}", loss.loss()),
+///     }
+/// });
+/// ```
 #[derive(Debug, Clone)]
 pub struct DispatchLoss {
     loss: Loss,

@@ -17,6 +17,22 @@ use crate::error::Error;
 /// | [`drain`](Self::drain) | finish | is handled | over a listener: stops listening first |
 /// | [`stop`](Self::stop) | finish | is dropped, and counted; losses too, which are not | over a listener: ends |
 /// | drop | are cancelled | is dropped | over a listener: ends |
+///
+/// ```no_run
+/// # async fn example(hub: pgbell::Hub) -> Result<(), pgbell::Error> {
+/// use std::time::Duration;
+/// use pgbell::{Dispatcher, Notification};
+///
+/// let running = Dispatcher::new()
+///     .on("orders", |order: Notification| async move { println!("{}", order.payload()) })
+///     .run_hub(&hub)
+///     .await?;
+/// // At the end of the program:
+/// let stopped = running.drain(Duration::from_secs(20)).await;
+/// println!("{} were not handled", stopped.unhandled);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 #[must_use = "dropping it cancels all handlers"]
 pub struct RunningDispatcher {

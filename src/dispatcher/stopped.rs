@@ -3,6 +3,18 @@
 use crate::error::Error;
 
 /// How a dispatcher has ended.
+///
+/// ```no_run
+/// # async fn example(running: pgbell::RunningDispatcher) {
+/// use std::time::Duration;
+///
+/// let stopped = running.stop(Duration::from_secs(5)).await;
+/// println!("{} not handled, {} cancelled", stopped.unhandled, stopped.cancelled);
+/// if let Some(error) = stopped.error {
+///     println!("{error:#}");
+/// }
+/// # }
+/// ```
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct Stopped {

@@ -33,6 +33,41 @@ fn the_kind_depends_on_the_sqlstate() {
 }
 
 #[test]
+fn errors_of_the_server_with_a_known_cure_have_a_hint() {
+    for (code, hint) in [
+        (
+            "25006",
+            Some("LISTEN and NOTIFY need the primary: connect to it, or promote this server"),
+        ),
+        (
+            "53300",
+            Some(
+                "the server has no free connection slot: raise max_connections or close idle ones",
+            ),
+        ),
+        ("57P05", Some("set idle_session_timeout = 0 for the role that listens")),
+        (
+            "22021",
+            Some(
+                "the server cannot send a notification as UTF-8: is the database's encoding SQL_ASCII?",
+            ),
+        ),
+        (
+            "22P05",
+            Some(
+                "the server cannot send a notification as UTF-8: is the database's encoding SQL_ASCII?",
+            ),
+        ),
+        ("42501", None),
+    ] {
+        assert_eq!(server(code).hint(), hint, "{code}");
+    }
+    // An ordinary error of a statement.
+    let ordinary = DbError::new(Severity::Error, "22021", "no");
+    assert_eq!(Error::server("refused", ordinary).hint(), None);
+}
+
+#[test]
 fn a_hint_is_shown_last_and_does_not_change_a_clone() {
     let first = Error::new(ErrorKind::Config, "no user");
     let shared = first.clone();

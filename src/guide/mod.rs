@@ -1,13 +1,35 @@
-//! The guide: chapters for users, with examples that are compiled and tested.
+//! The guide: chapters for users, with examples that are compiled and tested. Each begins with when not to do what it describes.
 //!
-#![cfg_attr(feature = "blocking", doc = "- [`blocking`]: threads without async.")]
-//! - [`fan_out`]: one connection for many subscribers, and topics.
-//! - [`handlers`]: a function for each channel or topic, with retries and a bounded end.
-//! - `json`, with the feature `json`: payloads as values of your types, and topics that are fields of them.
-//! - [`listen_cost`]: what LISTEN and NOTIFY cost the server, and how many channels and connections are too many.
-//! - [`publishing`]: what NOTIFY costs the writers, nudges after the commit, group commit.
-//! - [`triggers`]: SQL that notifies, as triggers and in statements, and what it must not do.
-//! - [`wake_or_poll`]: workers of a table that are woken by notifications, and poll in case one is lost.
+//! | | |
+//! |---|---|
+//! | start | [`quick_start`] · [`choosing_a_type`] · [`moving`] from sqlx, tokio-postgres, pgorm, psycopg and asyncpg · [`when_not`] to use LISTEN and NOTIFY |
+//! | connect | [`connecting`]: TLS, passwords, tokens, several hosts · [`poolers`] and hosted PostgreSQL |
+//! | build | [`losing_nothing`] that matters · [`fan_out`] and topics · [`handlers`] · [`wake_or_poll`] · [`publishing`] · [`triggers`] and SQL that notifies · `json`, with the feature `json` · `blocking`: threads without async, with the feature `blocking` · [`testing_your_code`] without a server |
+//! | operate | [`production`]: numbers, alerts, probes, shutdown, containers · [`memory`] and back-pressure · [`performance`] · [`listen_cost`] |
+//! | evaluate | [`correctness`]: how it is shown, with commands |
+//!
+//! # Answers
+//!
+//! | question | answer |
+//! |---|---|
+//! | which type for 500 clients of SSE? | one [`Hub`](crate::Hub): [`choosing_a_type`], [`memory`] |
+//! | what happens to notifications during a failover? | they are not kept, and a [`Gap`](crate::Gap) reports that: [`losing_nothing`](losing_nothing#during-a-failover) |
+//! | how much memory does a consumer take that sleeps? | at most 22 MiB by default: [`memory`] |
+//! | how do I run behind PgBouncer, on RDS, on Neon? | [`poolers`] |
+//! | how do I test a handler? | [`testing_your_code`] |
+//! | how do I replace `PgListener` of sqlx? | [`moving`](moving#sqlx-pglistener) |
+//! | how do I shut down without a loss? | [`production`](production#shutting-down-without-a-loss) |
+//! | what do I alert on? | [`production`](production#what-to-alert-on) |
+//! | what does this error mean? | [`ErrorKind`](crate::ErrorKind) |
+
+#[doc = include_str!("choosing_a_type.md")]
+pub mod choosing_a_type {}
+
+#[doc = include_str!("connecting.md")]
+pub mod connecting {}
+
+#[doc = include_str!("correctness.md")]
+pub mod correctness {}
 
 #[cfg(feature = "blocking")]
 #[doc = include_str!("blocking.md")]
@@ -27,8 +49,32 @@ pub mod json {}
 #[doc = include_str!("listen_cost.md")]
 pub mod listen_cost {}
 
+#[doc = include_str!("losing_nothing.md")]
+pub mod losing_nothing {}
+
+#[doc = include_str!("memory.md")]
+pub mod memory {}
+
+#[doc = include_str!("moving.md")]
+pub mod moving {}
+
+#[doc = include_str!("performance.md")]
+pub mod performance {}
+
+#[doc = include_str!("poolers.md")]
+pub mod poolers {}
+
+#[doc = include_str!("production.md")]
+pub mod production {}
+
 #[doc = include_str!("publishing.md")]
 pub mod publishing {}
+
+#[doc = include_str!("quick_start.md")]
+pub mod quick_start {}
+
+#[doc = include_str!("testing_your_code.md")]
+pub mod testing_your_code {}
 
 /// A statement of the chapter about triggers, with its name as the heading.
 macro_rules! recipe {
@@ -49,3 +95,6 @@ pub mod triggers {}
 
 #[doc = include_str!("wake_or_poll.md")]
 pub mod wake_or_poll {}
+
+#[doc = include_str!("when_not.md")]
+pub mod when_not {}

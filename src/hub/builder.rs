@@ -21,6 +21,25 @@ use crate::proto::ring::Pins;
 use crate::proto::supervisor::{Live, Overflow, Owner};
 
 /// The settings of a hub. Made by [`Hub::builder`].
+///
+/// ```no_run
+/// # async fn example() -> Result<(), pgbell::Error> {
+/// use std::time::Duration;
+/// use pgbell::{Hub, TopicOf};
+///
+/// let hub = Hub::builder("postgres://localhost/shop")
+///     .topic_of(TopicOf::Prefix(b'/'))
+///     .retry_first_connect(Duration::from_secs(60))
+///     .on_resync(|connection, _| async move {
+///         // Read again what the notifications are about.
+///         connection.close().await;
+///         Ok(())
+///     })
+///     .connect()
+///     .await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 #[must_use = "nothing happens before connect"]
 pub struct HubBuilder {

@@ -16,6 +16,19 @@ use crate::proto::supervisor::{ChannelState, State};
 /// A handle to a [`Hub`](crate::Hub): it subscribes, reads the state and closes, from any task. Cheap to clone.
 ///
 /// A handle does not keep the hub: the hub ends when its [`Hub`](crate::Hub) is dropped.
+///
+/// ```no_run
+/// # async fn example(hub: pgbell::Hub) -> Result<(), pgbell::Error> {
+/// let handle = hub.handle();
+/// tokio::spawn(async move {
+///     let mut orders = handle.subscribe("orders").await?;
+///     println!("{}", orders.recv().await?);
+///     Ok::<_, pgbell::Error>(())
+/// });
+/// println!("{}: {:?}", hub.state(), hub.last_error());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct HubHandle {
     shared: Arc<HubShared>,

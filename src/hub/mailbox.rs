@@ -133,6 +133,13 @@ impl Place {
 }
 
 /// The statistics of a subscription at one moment.
+///
+/// ```no_run
+/// # fn example(subscription: &pgbell::Subscription) {
+/// let stats = subscription.stats();
+/// println!("{} of {} delivered, {} dropped", stats.delivered, stats.received, stats.dropped);
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SubscriptionStats {

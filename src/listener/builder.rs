@@ -67,6 +67,24 @@ const LIFETIME_MIN: Duration = Duration::from_secs(1);
 /// - The [command queue](crate::ListenerHandle#the-command-queue) holds up to 1 MiB, and one command if that is larger. The
 ///   encoded commands take up to twice as much until they are written.
 /// - Copies that the application makes.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), pgbell::Error> {
+/// use std::time::Duration;
+/// use pgbell::{Listener, Overflow};
+///
+/// let listener = Listener::builder("postgres://localhost/shop")
+///     .channels(["orders", "stock"])
+///     .queue_capacity(4_096)
+///     .overflow(Overflow::DropOldest)
+///     .heartbeat(Duration::from_secs(5), Duration::from_secs(5))
+///     .backoff(Duration::from_millis(100), Duration::from_secs(10))
+///     .max_lifetime(Duration::from_secs(3_600))
+///     .connect()
+///     .await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 #[must_use = "nothing happens before connect"]
 pub struct ListenerBuilder {

@@ -31,6 +31,24 @@ use crate::proto::supervisor::{ChannelState, Command, Listening, Owner, Reply, S
 /// - [`close`](Self::close), [`drain`](Self::drain) and the drop of a [`ListenScope`](crate::ListenScope#other-calls-of-listen) never wait for
 ///   room, so they overtake calls that do.
 /// - The methods that are not `async` do not use the queue, and never block.
+///
+/// ```no_run
+/// # async fn example(listener: &pgbell::Listener) -> Result<(), pgbell::Error> {
+/// use pgbell::State;
+///
+/// let handle = listener.handle();
+/// tokio::spawn(async move {
+///     handle.wait_state(State::Connected).await?;
+///     handle.listen("orders").await?;
+///     for (channel, state) in handle.channels().await? {
+///         println!("{channel}: {state:?}");
+///     }
+///     println!("the queue of the server: {}", handle.notification_queue_usage().await?);
+///     Ok::<_, pgbell::Error>(())
+/// });
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct ListenerHandle {
     queue: CommandQueue,

@@ -61,6 +61,15 @@ fn is_read_again(config: &Config) -> bool {
 ///
 /// `None` if the password is in the configuration.
 pub(crate) async fn password_hint(config: &Config, server: &Server) -> Option<String> {
+    password_hint_with(config, server, |name| env::var_os(name)).await
+}
+
+/// Does the same, with other environment variables.
+pub(super) async fn password_hint_with(
+    config: &Config,
+    server: &Server,
+    variable: impl Fn(&str) -> Option<OsString>,
+) -> Option<String> {
     if config.has_password_provider() {
         let hint = "the password came from the password_provider, which is called at every attempt: \
                     is it still valid, and is it for this user?";
@@ -70,7 +79,7 @@ pub(crate) async fn password_hint(config: &Config, server: &Server) -> Option<St
         return None;
     }
     let remedy = "set `password`, PGPASSWORD or a password_provider";
-    let Some(file) = File::of(config, |name| env::var_os(name)) else {
+    let Some(file) = File::of(config, variable) else {
         return Some(format!("no password is given: {remedy}"));
     };
     let path = &file.path;

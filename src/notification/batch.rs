@@ -34,6 +34,19 @@ impl ReceiveInfo {
 /// first of them.
 ///
 /// A batch counts as delivered when it is returned. It can be empty: then it contains only a loss.
+///
+/// ```no_run
+/// # async fn example(mut listener: pgbell::Listener) -> Result<(), pgbell::Error> {
+/// let batch = listener.recv_batch().await?;
+/// if let Some(loss) = batch.loss() {
+///     println!("before these {}: {loss}", batch.len());
+/// }
+/// for notification in &batch {
+///     println!("{}", notification.payload());
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy)]
 #[must_use = "a batch counts as delivered: notifications that are not read are lost"]
 pub struct Batch<'a> {
@@ -154,6 +167,14 @@ impl fmt::Debug for Batch<'_> {
 }
 
 /// An iterator over the notifications of a [`Batch`].
+///
+/// ```no_run
+/// # async fn example(mut listener: pgbell::Listener) -> Result<(), pgbell::Error> {
+/// let batch = listener.recv_batch().await?;
+/// let payloads: Vec<&str> = batch.iter().map(|notification| notification.payload()).collect();
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct BatchIter<'a> {
     frames: Notifications<'a>,

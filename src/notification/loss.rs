@@ -14,6 +14,22 @@ use crate::error::Error;
 ///
 /// A gap is delivered after the server confirmed or refused LISTEN for every channel again, and before any later
 /// notification. An application that reads its tables when it receives a gap misses nothing.
+///
+/// ```no_run
+/// # async fn example(mut listener: pgbell::Listener) -> Result<(), pgbell::Error> {
+/// use pgbell::Event;
+///
+/// if let Event::Gap(gap) = listener.recv().await? {
+///     let outage = gap.restored_at().duration_since(gap.lost_at()).unwrap_or_default();
+///     println!("{} sessions lost, {outage:?}, {} attempts", gap.sessions(), gap.attempts());
+///     println!("because of {:#}", gap.cause());
+///     for (channel, error) in gap.refused() {
+///         println!("no longer listening to {channel}: {error:#}");
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Gap(
     // Boxed: gaps are rare, and must not make every `Event` larger.
@@ -202,6 +218,17 @@ impl fmt::Display for Gap {
 }
 
 /// Notifications that were received and dropped, because the queue of this consumer was full.
+///
+/// ```no_run
+/// # async fn example(mut listener: pgbell::Listener) -> Result<(), pgbell::Error> {
+/// use pgbell::Event;
+///
+/// if let Event::Lagged(lagged) = listener.recv().await? {
+///     println!("{} are missing, from number {} on", lagged.count(), lagged.first_sequence());
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lagged {
     pub(crate) first_sequence: u64,
@@ -232,6 +259,19 @@ impl fmt::Display for Lagged {
 }
 
 /// The loss before the notifications of a [`Batch`](super::Batch).
+///
+/// ```no_run
+/// # async fn example(mut listener: pgbell::Listener) -> Result<(), pgbell::Error> {
+/// use pgbell::Loss;
+///
+/// match listener.recv_batch().await?.loss() {
+///     Some(Loss::Gap(gap)) => println!("an unknown number is missing: {gap}"),
+///     Some(Loss::Lagged(lagged)) => println!("exactly {} are missing", lagged.count()),
+///     _ => {}
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Loss {
@@ -252,6 +292,21 @@ impl fmt::Display for Loss {
 }
 
 /// One element of the stream of a listener: a notification or a loss.
+///
+/// ```no_run
+/// # async fn example(mut listener: pgbell::Listener) -> Result<(), pgbell::Error> {
+/// use pgbell::Event;
+///
+/// match listener.recv().await? {
+///     Event::Notification(order) => println!("{}: {}", order.channel(), order.payload()),
+///     // Both are losses: read the state again.
+///     Event::Gap(gap) => println!("{gap}"),
+///     Event::Lagged(lagged) => println!("{lagged}"),
+///     _ => {}
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Event {

@@ -42,6 +42,20 @@ use crate::proto::wire::RawNotification;
 ///
 /// To keep it longer than its batch, make a [`Notification`] of it: with [`to_owned`](Self::to_owned), which
 /// copies, or with [`retain`](Self::retain), which does not copy a long payload.
+///
+/// ```no_run
+/// # async fn example(mut listener: pgbell::Listener) -> Result<(), pgbell::Error> {
+/// let mut kept = Vec::new();
+/// for notification in listener.recv_batch().await? {
+///     if notification.channel() == "orders" {
+///         // Valid after the batch.
+///         kept.push(notification.to_owned());
+///     }
+/// }
+/// # drop(kept);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy)]
 pub struct NotificationRef<'a> {
     raw: RawNotification<'a>,

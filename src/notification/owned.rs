@@ -13,6 +13,17 @@ use crate::proto::wire::{RawNotification, ShortFrame};
 /// [retained](NotificationRef::retain).
 ///
 /// Up to 79 bytes of channel and payload together need no allocation.
+///
+/// ```no_run
+/// # async fn example(mut listener: pgbell::Listener) -> Result<(), pgbell::Error> {
+/// if let Some(notification) = listener.recv().await?.into_notification() {
+///     println!("{}: {}", notification.channel(), notification.payload());
+///     println!("sent by the server process {}", notification.process_id());
+///     println!("number {} of session {}", notification.sequence(), notification.epoch());
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 #[repr(C)]
 pub struct Notification {

@@ -40,6 +40,13 @@ pub enum TopicOf {
 }
 
 /// The function of [`TopicOf::function`].
+///
+/// ```
+/// use pgbell::TopicOf;
+///
+/// let function = TopicOf::function(|payload| Some(payload.get(..2)?.into()));
+/// assert!(matches!(function, TopicOf::Fn(_)));
+/// ```
 #[derive(Clone)]
 pub struct TopicFunction(Arc<TopicFn>);
 

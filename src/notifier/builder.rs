@@ -64,6 +64,20 @@ const NUDGE_WINDOW_MAX: Duration = Duration::from_secs(60);
 ///
 /// The limit of a group, 256 KiB, is that of its channels and payloads before they are escaped. A call that is larger than the queue is
 /// accepted when the queue is empty: then Q is its size. Further calls wait, and keep their arguments meanwhile.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), pgbell::Error> {
+/// use std::time::Duration;
+/// use pgbell::Notifier;
+///
+/// let notifier = Notifier::builder("postgres://localhost/shop")
+///     .answer_timeout(Duration::from_secs(5))
+///     .queue_bytes(1024 * 1024)
+///     .connect()
+///     .await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 #[must_use = "nothing happens before connect"]
 pub struct NotifierBuilder {

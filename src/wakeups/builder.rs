@@ -22,6 +22,21 @@ use crate::net;
 use crate::proto::supervisor::{Overflow, Owner, Reconnect};
 
 /// The settings of wake-ups. Made by [`Wakeups::builder`].
+///
+/// ```no_run
+/// # async fn example() -> Result<(), pgbell::Error> {
+/// use std::time::Duration;
+/// use pgbell::{Listen, WakeTask, Wakeups};
+///
+/// let wakeups = Wakeups::builder("postgres://localhost/shop")
+///     .task(WakeTask::new("mail").channel("mail").interval(Duration::from_secs(5)))
+///     .listen(Listen::Automatic)
+///     .backoff(Duration::from_millis(100), Duration::from_secs(10))
+///     .connect()
+///     .await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 #[must_use = "nothing happens before connect"]
 pub struct WakeupsBuilder {

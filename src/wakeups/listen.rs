@@ -40,6 +40,18 @@ pub enum Listen {
 }
 
 /// Whether notifications wake at the moment: [`Wakeups::status`](crate::Wakeups::status).
+///
+/// ```no_run
+/// # fn example(wakeups: &pgbell::Wakeups) {
+/// use pgbell::WakeupsStatus;
+///
+/// match wakeups.status() {
+///     WakeupsStatus::Listening => println!("woken by notifications"),
+///     WakeupsStatus::Polling(error) => println!("woken by the interval only: {error:#}"),
+///     other => println!("{other:?}"),
+/// }
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum WakeupsStatus {

@@ -48,6 +48,18 @@ pub enum Wake {
 }
 
 /// The payloads of the notifications of a wake-up.
+///
+/// ```no_run
+/// # async fn example(worker: pgbell::WakeWorker) -> Result<(), pgbell::Error> {
+/// let wake = worker.wake().await?;
+/// // `None` for `All`, for a poll and for a loss.
+/// match wake.keys() {
+///     Some(keys) => println!("read {keys:?}"),
+///     None => println!("read everything"),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Keys {

@@ -6,6 +6,7 @@ mod closing;
 mod command_queue;
 mod connection;
 mod dropped;
+mod hints;
 mod hub_texts;
 mod interface;
 mod limits;

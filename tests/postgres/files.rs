@@ -145,7 +145,12 @@ const FAULTS: [(&str, &str, Break, &str); 24] = [
         "client.crt",
     ),
     // As in libpq, the client then has no certificate, and the server refuses it.
-    ("no certificate", "bob", |_, files| files.remove("client.crt"), "28000"),
+    (
+        "no certificate",
+        "bob",
+        |_, files| files.remove("client.crt"),
+        "(SQLSTATE 28000) (hint: the file of the client's certificate",
+    ),
     ("no key", "bob", |_, files| files.remove("client.key"), "but not its key"),
     ("an empty key", "bob", |_, files| files.write("client.key", ""), "contains no key"),
     (

@@ -169,6 +169,7 @@ fn a_pool_without_a_second_free_slot_is_not_reported_as_one_without_notification
             "{text}"
         );
         assert!(text.contains("delivery_proof"), "{text}");
+        assert!(text.contains("give the pool one more connection"), "{text}");
 
         let mut inline = Connection::connect(&config).await.unwrap();
         let begin = Instant::now();

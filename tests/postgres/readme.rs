@@ -1,5 +1,5 @@
-//! The programs of the README in a crate of their own, with the dependencies that the README names. They compile, and
-//! their output is readable.
+//! The programs of the README and of two chapters of the guide, in a crate of their own, with the dependencies that the commands of the
+//! README add. They compile, and their output is readable.
 
 use std::fs::{self, DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt;
@@ -14,6 +14,13 @@ use crate::support::{Server, TEST_TIMEOUT, run_for, value};
 
 const README: &str = include_str!("../../README.md");
 
+/// The pages whose programs are compiled: what a new user copies first.
+const PAGES: [&str; 3] = [
+    README,
+    include_str!("../../src/guide/losing_nothing.md"),
+    include_str!("../../src/guide/connecting.md"),
+];
+
 /// The path of this repository, seen from the crate of the programs.
 const REPOSITORY: &str = "../pgbell";
 
@@ -25,11 +32,11 @@ const PASSWORD: &str = "pl4nted bob";
 /// The time limit for a cold build of the dependencies on a busy machine, and for the programs.
 const PROGRAM_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// Returns the contents of the blocks in a language.
-fn blocks(language: &str) -> Vec<String> {
+/// Returns the contents of the blocks of a page in a language.
+fn blocks(page: &str, language: &str) -> Vec<String> {
     let mut blocks: Vec<String> = Vec::new();
     let (mut is_inside, mut is_wanted) = (false, false);
-    for line in README.lines() {
+    for line in page.lines() {
         if let Some(info) = line.strip_prefix("```") {
             is_inside = !is_inside;
             is_wanted = is_inside && info.split(',').next() == Some(language);
@@ -68,19 +75,32 @@ impl Crate {
         // Dependencies that the other tests have built are not built again.
         let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().to_owned();
         let own = Self { dir, target };
-        let manifests = blocks("toml");
-        let [dependencies] = &manifests[..] else { panic!("{} blocks of TOML", manifests.len()) };
-        assert!(dependencies.contains(REPOSITORY), "{dependencies}");
-        let dependencies = dependencies.replace(REPOSITORY, root.to_str().unwrap());
         let package = "[package]\nname = \"pgbell-readme\"\nedition = \"2024\"\n";
-        fs::write(own.dir.join("Cargo.toml"), format!("{package}\n{dependencies}")).unwrap();
+        fs::write(own.dir.join("Cargo.toml"), package).unwrap();
         fs::copy(root.join("Cargo.lock"), own.dir.join("Cargo.lock")).unwrap();
         fs::create_dir_all(own.dir.join("src/bin")).unwrap();
         for (number, program) in programs.iter().enumerate() {
             let file = format!("src/bin/{}.rs", Self::name(number));
             fs::write(own.dir.join(file), program).unwrap();
         }
+        own.add_dependencies(root);
         own
+    }
+
+    /// Runs the commands of the README that add dependencies, without a network.
+    fn add_dependencies(&self, root: &Path) {
+        let commands = blocks(README, "console").concat();
+        let adding: Vec<&str> =
+            commands.lines().filter_map(|line| line.strip_prefix("cargo add ")).collect();
+        assert_eq!(adding.len(), 2, "{commands}");
+        assert!(commands.contains(REPOSITORY), "{commands}");
+        for words in adding {
+            let words = words.replace(REPOSITORY, root.to_str().unwrap());
+            let mut cargo = Command::new(env!("CARGO"));
+            cargo.args(["add", "--offline"]).args(words.split(' ')).current_dir(&self.dir);
+            let output = cargo.output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        }
     }
 
     fn name(number: usize) -> String {
@@ -187,7 +207,8 @@ fn a_line_that_dumps_a_value_is_recognised() {
 #[test]
 fn the_programs_of_the_readme_compile_in_a_crate_of_their_own_and_print_what_a_person_can_read() {
     run_for(PROGRAM_TIMEOUT, async {
-        let programs: Vec<String> = blocks("rust").iter().map(|block| program(block)).collect();
+        let blocks = PAGES.iter().flat_map(|page| blocks(page, "rust"));
+        let programs: Vec<String> = blocks.map(|block| program(&block)).collect();
         let own = Crate::new(&programs);
         own.build();
 

@@ -379,8 +379,13 @@ fn a_revoked_certificate_is_refused_in_every_position() {
             .lists(&[&before, &names_bad]),
         row("the old list after the new one", &bad, &[root], Neither("is revoked"))
             .lists(&[&names_bad, &before]),
-        row("a list that is too old", &good, &[root, good.pem()], Neither("too old"))
-            .lists(&[&too_old]),
+        row(
+            "a list that is too old",
+            &good,
+            &[root, good.pem()],
+            Neither("too old (hint: get a new one of that authority for sslcrl"),
+        )
+        .lists(&[&too_old]),
         row("a list from the future", &good, &[root, good.pem()], Neither(unknown))
             .lists(&[&future]),
         row("below an intermediate", &below, &[root, between], Both)
@@ -415,7 +420,7 @@ fn a_revoked_certificate_is_refused_in_every_position() {
             "signs itself, with the list of a namesake",
             own,
             &[own.pem()],
-            Neither("not signed by"),
+            Neither("not signed by its authority (hint: get the list for sslcrl, sslcrldir or root.crl again)"),
         )
         .lists(&[&forged]),
         row(

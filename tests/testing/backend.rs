@@ -263,6 +263,17 @@ fn a_standby_refuses_to_listen() {
     run(&mut link, &mut backend, "UNLISTEN a").unwrap();
 }
 
+/// A listener looks for the primary before it listens.
+#[test]
+fn a_standby_says_that_it_is_in_recovery() {
+    let mut backend = Backend::new(BackendConfig::new().parameter("in_hot_standby", "on"));
+    let mut link = ready(&mut backend, &[]);
+    let sql = "SELECT pg_is_in_recovery(), current_setting('transaction_read_only')";
+    let rows = run(&mut link, &mut backend, sql).unwrap();
+    let row = rows[0].get(0).unwrap();
+    assert_eq!((row.get(0), row.get(1)), (Some("t"), Some("on")));
+}
+
 /// E1.
 #[test]
 fn a_terminated_session_gets_the_reason() {

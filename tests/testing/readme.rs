@@ -1,4 +1,4 @@
-//! The program of the README with its hook, against the testing server.
+//! The program of the guide with its hook, against the testing server.
 
 use std::sync::mpsc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use pgbell::testing::{Answer, BackendConfig, Server};
 /// Long enough for everything that must happen.
 const LONG: Duration = Duration::from_secs(60);
 
-/// The README's program, word for word but for the address.
+/// The program of the chapter `losing_nothing`, word for word but for the address.
 #[rustfmt::skip]
 #[allow(clippy::print_stdout, clippy::print_stderr)]
 async fn program(url: String) -> Result<(), pgbell::Error> {
@@ -41,7 +41,7 @@ async fn program(url: String) -> Result<(), pgbell::Error> {
 }
 
 #[test]
-fn the_program_of_this_test_is_the_one_of_the_readme() {
+fn the_program_of_this_test_is_the_one_of_the_guide() {
     let unindented = |text: &str| -> String {
         text.lines().map(|line| format!("{}\n", line.trim_start())).collect()
     };
@@ -49,11 +49,14 @@ fn the_program_of_this_test_is_the_one_of_the_readme() {
     let start = source.find("    use pgbell::{Event").unwrap();
     let end = start + source[start..].find("\n}\n").unwrap();
     let expected = source[start..end].replace("(url)", "(\"postgres://localhost/shop\")");
-    assert!(unindented(include_str!("../../README.md")).contains(&unindented(&expected)));
+    assert!(
+        unindented(include_str!("../../src/guide/losing_nothing.md"))
+            .contains(&unindented(&expected))
+    );
 }
 
 #[tokio::test]
-async fn the_hook_of_the_readme_runs_against_the_server() {
+async fn the_hook_of_the_guide_runs_against_the_server() {
     let mut server = Server::start(BackendConfig::new()).await.unwrap();
     let (sender, asked) = mpsc::channel();
     server.answer_with(move |query| {

@@ -9,7 +9,7 @@ use super::*;
 use crate::config::PasswordRequest;
 use crate::config::Server;
 use crate::error::{Error, ErrorKind};
-use crate::net::password::{password, password_hint};
+use crate::net::password::{password, password_hint, password_hint_with};
 
 fn first(config: &Config) -> Server {
     config.servers().unwrap().remove(0)
@@ -143,4 +143,21 @@ async fn the_hint_says_why_a_password_file_was_not_used_and_shows_no_content() {
 
     let given = Config::new().password("pencil").passfile(path);
     assert_eq!(password_hint(&given, &first(&given)).await, None);
+}
+
+/// Without a file that the user has named.
+#[tokio::test]
+async fn the_hint_for_a_password_that_is_not_given_names_all_ways_to_give_it() {
+    let config = Config::new().host("srv").user("ann").dbname("shop");
+    let server = first(&config);
+    let remedy = "no password is given: set `password`, PGPASSWORD or a password_provider";
+    let scratch = Scratch::new("home");
+    for (home, expected) in [
+        (String::new(), remedy.to_owned()),
+        (scratch.path(""), format!("{remedy}, or a line in {:?}", scratch.path(".pgpass"))),
+    ] {
+        let variable = |name: &str| (name == "HOME").then(|| home.clone().into());
+        let hint = password_hint_with(&config, &server, variable).await;
+        assert_eq!(hint, Some(expected));
+    }
 }

@@ -8,6 +8,16 @@ use super::require::RequireAuth;
 use super::scram::{SCRAM_ITERATIONS_MAX, SCRAM_ITERATIONS_MIN};
 
 /// An authentication method. `Display` shows the names of `pg_hba.conf`.
+///
+/// ```no_run
+/// # async fn example(connection: pgbell::Connection) {
+/// use pgbell::AuthMethod;
+///
+/// if connection.auth_method() != Some(AuthMethod::ScramSha256Plus) {
+///     println!("the login was not bound to TLS");
+/// }
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum AuthMethod {

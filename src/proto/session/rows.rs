@@ -9,6 +9,14 @@ use crate::proto::wire::{Columns, Values};
 const SHOWN_COLUMNS_MAX: usize = 16;
 
 /// A column of a result.
+///
+/// ```no_run
+/// # async fn example(mut connection: pgbell::Connection) -> Result<(), pgbell::Error> {
+/// let orders = connection.query("SELECT * FROM orders", &[]).await?;
+/// let id = orders.columns().iter().position(|column| column.name() == "id");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Column {
     name: String,
@@ -40,6 +48,21 @@ impl fmt::Debug for Column {
 }
 
 /// The rows that one statement returned, and its command tag. Values are in text format.
+///
+/// ```no_run
+/// # async fn example(mut connection: pgbell::Connection) -> Result<(), pgbell::Error> {
+/// let orders = connection.query("SELECT id, note FROM orders WHERE done = $1", &[Some("f")]).await?;
+/// for column in orders.columns() {
+///     println!("{} has the type {}", column.name(), column.type_oid());
+/// }
+/// for order in orders.iter() {
+///     // `None` is NULL.
+///     println!("{}: {}", order.get(0).unwrap_or("?"), order.get(1).unwrap_or("no note"));
+/// }
+/// println!("{} rows", orders.len());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Rows {
     columns: Vec<Column>,
@@ -174,6 +197,17 @@ impl fmt::Debug for Rows {
 }
 
 /// One row of a result.
+///
+/// ```no_run
+/// # async fn example(mut connection: pgbell::Connection) -> Result<(), pgbell::Error> {
+/// let orders = connection.query("SELECT id, pieces FROM orders", &[]).await?;
+/// for order in orders.iter() {
+///     let pieces: u32 = order.get(1).and_then(|text| text.parse().ok()).unwrap_or_default();
+///     println!("{}: {pieces}", order.get(0).unwrap_or("NULL"));
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy)]
 pub struct Row<'a> {
     rows: &'a Rows,

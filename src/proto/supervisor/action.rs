@@ -73,6 +73,17 @@ pub enum Reply {
 }
 
 /// The result of a command that listens to channels.
+///
+/// ```no_run
+/// # async fn example(handle: pgbell::ListenerHandle) -> Result<(), pgbell::Error> {
+/// use pgbell::Listening;
+///
+/// if handle.listen("orders").await? == Listening::Pending {
+///     println!("there is no session; the next one listens to orders");
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Listening {
@@ -83,6 +94,19 @@ pub enum Listening {
 }
 
 /// The state of a wanted channel.
+///
+/// ```no_run
+/// # async fn example(handle: pgbell::ListenerHandle) -> Result<(), pgbell::Error> {
+/// use pgbell::ChannelState;
+///
+/// for (channel, state) in handle.channels().await? {
+///     if let ChannelState::Refused(error) = state {
+///         println!("{channel}: {error:#}");
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum ChannelState {
@@ -97,6 +121,28 @@ pub enum ChannelState {
 /// The reason to run the hook.
 ///
 /// Every wanted channel is active or refused, and nothing is delivered before the hook is done.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), pgbell::Error> {
+/// use pgbell::{Listener, Live};
+///
+/// let listener = Listener::builder("postgres://localhost/shop")
+///     .channels(["orders"])
+///     .on_live(|mut connection, live| async move {
+///         match live {
+///             Live::Start => println!("the first session"),
+///             Live::AfterGap(gap) => println!("{gap}"),
+///             _ => {}
+///         }
+///         connection.simple_query("SELECT id FROM orders WHERE NOT done").await?;
+///         connection.close().await;
+///         Ok(())
+///     })
+///     .connect()
+///     .await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Live {
@@ -189,6 +235,18 @@ pub enum LinkEvent {
 }
 
 /// The state of a listener.
+///
+/// ```no_run
+/// # async fn example(handle: pgbell::ListenerHandle) -> Result<(), pgbell::Error> {
+/// use pgbell::State;
+///
+/// if handle.state() == State::Reconnecting {
+///     println!("{:?}", handle.last_error());
+/// }
+/// handle.wait_state(State::Connected).await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum State {

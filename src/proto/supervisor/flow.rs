@@ -6,6 +6,15 @@ use std::time::{Duration, Instant};
 /// The policy for notifications that arrive while the queue is full.
 ///
 /// Dropped notifications are counted exactly, and reported at their position as [`Lagged`](crate::Lagged).
+///
+/// ```no_run
+/// # fn example(builder: pgbell::ListenerBuilder) -> pgbell::ListenerBuilder {
+/// use std::time::Duration;
+/// use pgbell::Overflow;
+///
+/// builder.overflow(Overflow::Block { max_stall: Duration::from_millis(200) })
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Overflow {

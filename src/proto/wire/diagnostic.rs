@@ -78,6 +78,16 @@ impl<'a> Iterator for Fields<'a> {
 }
 
 /// The severity of an error or a notice.
+///
+/// ```
+/// use pgbell::{Error, Severity};
+///
+/// /// Returns whether the error has ended the session.
+/// fn is_fatal(error: &Error) -> bool {
+///     let severity = error.db_error().map(|error| error.severity());
+///     matches!(severity, Some(Severity::Fatal | Severity::Panic))
+/// }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Severity {
@@ -138,6 +148,16 @@ impl Severity {
 /// `Display` is one line, `FATAL: message (SQLSTATE 57P01)`. `Display` and `Debug` escape control
 /// characters and cut long texts. The getters return the text without escapes. In it, U+FFFD replaces bytes that are not
 /// UTF-8; [`field`](Self::field) returns the unchanged bytes.
+///
+/// ```no_run
+/// # async fn example(mut connection: pgbell::Connection) {
+/// if let Err(error) = connection.simple_query("SELECT * FROM typo").await
+///     && let Some(of_server) = error.db_error()
+/// {
+///     println!("{:?}: {} ({})", of_server.severity(), of_server.message(), of_server.code());
+/// }
+/// # }
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct DbError {
     /// The encoded fields, as in [`Diagnostic`].

@@ -56,6 +56,16 @@ impl fmt::Debug for BackendKeyData<'_> {
 }
 
 /// The state of the transaction when the server is ready for the next command.
+///
+/// ```no_run
+/// # async fn example(mut connection: pgbell::Connection) -> Result<(), pgbell::Error> {
+/// use pgbell::TransactionStatus;
+///
+/// connection.simple_query("BEGIN").await?;
+/// assert_eq!(connection.transaction_status(), TransactionStatus::InTransaction);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TransactionStatus {
     /// `I`: no transaction is open. The server sends notifications only in this state.

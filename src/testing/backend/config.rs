@@ -17,6 +17,12 @@ pub const OUTPUT_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const SCRAM_ITERATIONS: u32 = 4_096;
 
 /// The authentication method of the backend.
+///
+/// ```
+/// use pgbell::testing::{Auth, BackendConfig};
+///
+/// let config = BackendConfig::new().auth(Auth::ScramSha256).user("bob", "a password of a test");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Auth {
@@ -32,6 +38,17 @@ pub enum Auth {
 }
 
 /// Configuration of a [`Backend`](super::Backend). Setters take and return self. `Debug` shows no password.
+///
+/// ```
+/// use pgbell::testing::{Auth, Backend, BackendConfig};
+///
+/// let config = BackendConfig::new()
+///     .auth(Auth::ScramSha256)
+///     .user("bob", "a password of a test")
+///     .server_version("16.4");
+/// let backend = Backend::new(config);
+/// assert_eq!(backend.sessions().count(), 0);
+/// ```
 #[derive(Debug, Clone)]
 pub struct BackendConfig {
     pub(super) auth: Auth,
@@ -125,7 +142,7 @@ impl BackendConfig {
 
     /// Sets a parameter that is reported after the login.
     ///
-    /// With `in_hot_standby` set to `on` the backend refuses LISTEN and NOTIFY as a standby does.
+    /// With `in_hot_standby` set to `on` the backend refuses LISTEN and NOTIFY as a standby does, and says that it is in recovery.
     /// A `client_encoding` is only reported: texts are always UTF-8.
     #[must_use]
     pub fn parameter(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {

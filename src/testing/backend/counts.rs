@@ -3,6 +3,13 @@
 use std::collections::BTreeMap;
 
 /// The number of notifications of one channel.
+///
+/// ```no_run
+/// # fn example(server: &pgbell::testing::Server) {
+/// let orders = server.count("orders");
+/// assert_eq!((orders.committed, orders.delivered), (1, 2), "two sessions listen");
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Count {
     /// Committed by sessions. Equal notifications of one transaction count once.

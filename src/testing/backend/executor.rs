@@ -340,7 +340,7 @@ impl Executor {
     }
 
     fn refuse_on_standby(&self, command: &str) -> Result<(), Refusal> {
-        if self.settings.get("in_hot_standby").is_some_and(|(_, value)| value == "on") {
+        if self.is_standby() {
             return Err(Refusal::new("25006", format!("cannot execute {command} during recovery")));
         }
         Ok(())
@@ -401,6 +401,10 @@ impl Context for Executor {
         }
     }
 
+    fn is_standby(&self) -> bool {
+        self.settings.get("in_hot_standby").is_some_and(|(_, value)| value == "on")
+    }
+
     /// The usual port, as a server with the default configuration reports it.
     fn server_port(&self) -> Option<u16> {
         (self.proxy != Proxy::OneSession).then_some(PORT_DEFAULT)
@@ -410,7 +414,7 @@ impl Context for Executor {
         let value = match self.settings.get(name) {
             Some((_, value)) => Some(value),
             None => match name {
-                "transaction_read_only" => Some("off"),
+                "transaction_read_only" => Some(if self.is_standby() { "on" } else { "off" }),
                 "idle_session_timeout" => Some("0"),
                 _ => None,
             },

@@ -48,6 +48,14 @@ pub use proxy::Proxy;
 pub use query::Query;
 
 /// The id of a session of one backend. Never used twice.
+///
+/// ```
+/// use pgbell::testing::{Backend, BackendConfig};
+///
+/// let mut backend = Backend::new(BackendConfig::new());
+/// let (first, second) = (backend.connect(), backend.connect());
+/// assert!(first != second);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(u64);
 

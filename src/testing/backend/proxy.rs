@@ -2,6 +2,13 @@
 
 /// The changes that a proxy in front of the backend makes for its clients. With each but
 /// [`OneSession`](Self::OneSession) notifications arrive as usual.
+///
+/// ```
+/// use pgbell::testing::{BackendConfig, Proxy};
+///
+/// // As a pooler that pgbell must recognize.
+/// let config = BackendConfig::new().proxy(Proxy::InventedKey);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Proxy {

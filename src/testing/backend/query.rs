@@ -3,6 +3,17 @@
 use super::select::Value;
 
 /// A statement of a client, as a function of [`Backend::answer_with`](super::Backend::answer_with) receives it.
+///
+/// ```no_run
+/// # fn example(server: &pgbell::testing::Server) {
+/// use pgbell::testing::Answer;
+///
+/// server.answer_with(|query| {
+///     let id = query.sql().strip_prefix("SELECT name FROM users WHERE id = ")?;
+///     Some(Answer::rows(["name"]).row([if id == "7" { "ann" } else { "bob" }]))
+/// });
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Query<'a> {
     pub(super) sql: &'a str,

@@ -81,6 +81,8 @@ pub(super) trait Context {
     fn notify(&mut self, channel: &str, payload: &str) -> Result<(), Refusal>;
     /// `pg_backend_pid`.
     fn process_id(&self) -> i32;
+    /// `pg_is_in_recovery`.
+    fn is_standby(&self) -> bool;
     /// `inet_server_port`.
     fn server_port(&self) -> Option<u16>;
     /// `pg_listening_channels`.
@@ -479,7 +481,10 @@ impl Scope<'_> {
             }
             Expression::Cast(inner, to) => cast(self.value(inner, context)?, *to),
             Expression::Call(Function::BackendPid, _) => Ok(Some(context.process_id().to_string())),
-            Expression::Call(Function::InRecovery, _) => Ok(Some("f".to_owned())),
+            Expression::Call(Function::InRecovery, _) => {
+                let text = if context.is_standby() { "t" } else { "f" };
+                Ok(Some(text.to_owned()))
+            }
             Expression::Call(Function::ServerPort, _) => {
                 Ok(context.server_port().map(|port| port.to_string()))
             }

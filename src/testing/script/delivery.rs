@@ -5,6 +5,15 @@ use std::time::Duration;
 /// The pieces in which the bytes of a script are written.
 ///
 /// The reader must come to the same result with any of them: run a case with each of [`all`](Self::all).
+///
+/// ```
+/// use pgbell::testing::Delivery;
+///
+/// for delivery in Delivery::all(3) {
+///     let pieces: Vec<&[u8]> = delivery.pieces(0, b"abc").collect();
+///     assert_eq!(pieces.concat(), b"abc", "{delivery:?}");
+/// }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Delivery {
     /// Each step in one write.

@@ -11,6 +11,16 @@ const SHOWN_BYTES: usize = 256;
 ///
 /// `Display` shows both sides as hexadecimal digits and message names. Of a password message it
 /// shows only the length.
+///
+/// ```
+/// use bytes::BytesMut;
+/// use pgbell::testing::Script;
+///
+/// let mut script = Script::new().expect(b"ping");
+/// let mismatch = script.step(&mut BytesMut::from("pong")).unwrap_err();
+/// assert_eq!(mismatch.step(), 1);
+/// println!("{} was expected, {} was found", mismatch.expected(), mismatch.found());
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mismatch {
     step: usize,

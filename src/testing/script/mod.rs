@@ -77,6 +77,18 @@ enum Expected {
 }
 
 /// The next action for the caller of a [`Script`].
+///
+/// ```
+/// use bytes::BytesMut;
+/// use pgbell::testing::{Output, Script};
+///
+/// let mut script = Script::new().expect(b"ping").send(b"pong").close();
+/// let mut input = BytesMut::new();
+/// assert_eq!(script.step(&mut input).unwrap(), Output::NeedMore);
+/// input.extend_from_slice(b"ping");
+/// assert_eq!(script.step(&mut input).unwrap(), Output::Send("pong".into()));
+/// assert_eq!(script.step(&mut input).unwrap(), Output::Close);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
     /// Read more, then call again with all bytes that were not taken.

@@ -44,6 +44,7 @@ async fn an_error_before_tls_is_not_shown() {
     {
         let error = refused(answer, ErrorKind::Connect).await;
         assert!(error.contains("with an error") && !error.contains("SECRET"), "{error}");
+        assert!(error.contains("(hint: the server's log has the reason)"), "{error}");
     }
 }
 
@@ -91,10 +92,12 @@ async fn the_error_for_another_answer_has_its_byte() {
     for (answer, shown) in [(b"\0", "0x00"), (b"G", "0x47"), (b"s", "0x73"), (b"\n", "0x0a")] {
         let error = refused(answer, ErrorKind::Tls).await;
         assert!(error.contains(shown), "{error}");
+        assert!(error.contains("(hint: is there a PostgreSQL server at this port?)"), "{error}");
     }
     assert!(refused(b"HTTP/1.1 400 Bad Request\r\n", ErrorKind::Tls).await.contains("0x48"));
     let error = refused(b"", ErrorKind::Connect).await;
     assert!(error.contains("ended the connection"), "{error}");
+    assert!(error.contains("at this port? It may also be overloaded"), "{error}");
 }
 
 #[tokio::test]

@@ -148,6 +148,45 @@ async fn each_mode_accepts_the_same_servers_as_libpq() {
     }
 }
 
+/// Words of the hint for a refused certificate of [`cases`].
+fn cure(name: &str) -> &'static str {
+    match name {
+        "other host" => "connect with a name that it contains (host=NAME",
+        "expired" => "renew it, and have the server read it again (pg_ctl reload)",
+        "not yet valid" => "is the clock of this machine, or of the one that made it, wrong?",
+        "self-signed" => {
+            "copy the certificate from the server, and name that file with sslrootcert"
+        }
+        "self-signed authority" => "copy exactly that file from the server into sslrootcert",
+        "intermediate missing" | "unknown authority" => {
+            "either sslrootcert has to name the authority that issued it"
+        }
+        "another authority of that name" => {
+            "is there an older authority of the same name in sslrootcert?"
+        }
+        "below no authority" => "issue the intermediate certificate again, as that of an authority",
+        "for clients" => "issue it again with extendedKeyUsage=serverAuth",
+        "SHA-1" => "issue it again with SHA-256",
+        "version 1" => "give it -extfile with a line subjectAltName=DNS:HOST",
+        other => panic!("{other} has no hint here"),
+    }
+}
+
+#[tokio::test]
+async fn the_hint_for_each_refused_certificate_says_what_to_do() {
+    let directory = zoo::tempdir();
+    let parameters = format!("sslmode=verify-full sslrootcert={}", root_file(&directory));
+    let refused = cases().into_iter().filter(|case| case.verify_full.is_some());
+    let mut count = 0;
+    for case in refused {
+        let error = refusal(&case.setup, &parameters).await;
+        let hint = error.hint().unwrap_or_default();
+        assert!(hint.contains(cure(case.name)), "{}: {error}", case.name);
+        count += 1;
+    }
+    assert!(count > 10, "{count}");
+}
+
 #[tokio::test]
 async fn the_file_in_the_home_directory_is_used_like_a_named_one() {
     let directory = zoo::tempdir();

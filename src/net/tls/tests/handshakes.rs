@@ -79,6 +79,8 @@ async fn a_server_that_continues_without_tls_is_refused() {
         let error = answered(answer, "sslmode=require").await;
         assert_eq!(error.kind(), ErrorKind::Tls);
         assert!(error.to_string().contains("not TLS") && !error.to_string().contains("SECRET"));
+        let hint = "is there a PostgreSQL server at this port? With sslnegotiation=direct it must be version 17";
+        assert!(error.hint().unwrap().contains(hint), "{error}");
     }
 }
 
@@ -143,6 +145,9 @@ async fn close_notify_ends_the_handshake() {
     for level in [1, 2] {
         let error = answered(&record(21, [3, 3], &[level, 0]), "sslmode=require").await;
         assert!(error.to_string().contains("ended the connection"), "{level}: {error}");
+        let hint =
+            "the server's log has the reason; it may also be overloaded, or not be PostgreSQL";
+        assert_eq!(error.hint(), Some(hint), "{level}");
     }
 }
 
@@ -229,9 +234,14 @@ async fn an_end_after_any_prefix_of_the_handshake_is_an_error() {
 
 #[tokio::test]
 async fn the_error_for_an_alert_has_a_hint() {
-    for (alert, words) in
-        [(40, "ciphers"), (112, "sslsni=0"), (116, "sslcert"), (80, "log"), (200, "log")]
-    {
+    for (alert, words) in [
+        (40, "check its ssl_ciphers and ssl_groups"),
+        (112, "use the right name, or sslsni=0"),
+        (116, "it requires a certificate of the client: name it with sslcert"),
+        (120, "does not support PostgreSQL's protocol over TLS (ALPN postgresql)"),
+        (80, "the server's log has the reason"),
+        (200, "the server's log has the reason"),
+    ] {
         let error = answered(&record(21, [3, 3], &[2, alert]), "sslmode=require").await;
         assert_eq!(error.kind(), ErrorKind::Tls);
         assert!(error.hint().unwrap().contains(words), "{error}");

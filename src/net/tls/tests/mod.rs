@@ -6,6 +6,7 @@ mod client;
 mod conversation;
 mod ends;
 mod handshakes;
+mod hints;
 mod hosts;
 mod records;
 mod revoked;

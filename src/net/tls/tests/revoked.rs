@@ -45,7 +45,9 @@ async fn a_revoked_certificate_is_refused_with_and_without_its_host_checked() {
     for mode in ["require", "verify-ca", "verify-full"] {
         let with = format!("sslmode={mode} sslcrl={file}");
         revoking.attempt(&Setup::new(&good), &with).await.unwrap();
-        assert!(words(revoking.attempt(&Setup::new(&bad), &with).await).contains("is revoked"));
+        let found = words(revoking.attempt(&Setup::new(&bad), &with).await);
+        assert!(found.contains("is revoked"), "{found}");
+        assert!(found.contains("(hint: the server needs a new certificate)"), "{found}");
         revoking.attempt(&Setup::new(&bad), &format!("sslmode={mode}")).await.unwrap();
     }
 }
@@ -90,6 +92,7 @@ async fn each_authority_of_a_chain_needs_its_list() {
     let with = format!("sslmode=verify-ca sslcrl={file}");
     let found = words(revoking.attempt(&setup, &with).await);
     assert!(found.contains("no list of revoked certificates is from"), "{found}");
+    assert!(found.contains("must contain a list of each authority of the chain)"), "{found}");
     revoking.directory.file("list.crl", format!("{}{}", of_root.pem(), of_intermediate.pem()));
     revoking.attempt(&setup, &with).await.unwrap();
     // As files of a directory that has other files too.

@@ -38,6 +38,18 @@ pub(super) fn below_no_authority() -> Certificate {
 
 /// Returns a certificate of version 1, made by the commands of PostgreSQL's manual: PEM of the certificate and of its key.
 pub(super) fn version_1() -> (String, String) {
+    by_commands("/CN=localhost", &[])
+}
+
+/// Returns a certificate of version 3 that contains no host, not even in a common name.
+pub(super) fn nameless() -> (String, String) {
+    let directory = tempdir();
+    let extensions = directory.file("extensions", "basicConstraints = CA:FALSE");
+    by_commands("/O=shop", &["-extfile", &extensions])
+}
+
+/// Returns a certificate of the root with this subject.
+fn by_commands(subject: &str, more: &[&str]) -> (String, String) {
     let directory = tempdir();
     let run = |arguments: &[&str]| {
         let mut command = Command::new("openssl");
@@ -48,8 +60,8 @@ pub(super) fn version_1() -> (String, String) {
     let [ca, ca_key] = [ROOT.certificate().path(), ROOT.certificate().key_path()].map(root);
     run(&["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", "sec1.pem"]);
     run(&["pkcs8", "-topk8", "-nocrypt", "-in", "sec1.pem", "-out", "key.pem"]);
-    run(&["req", "-new", "-key", "key.pem", "-subj", "/CN=localhost", "-out", "request.pem"]);
-    run(&[
+    run(&["req", "-new", "-key", "key.pem", "-subj", subject, "-out", "request.pem"]);
+    let arguments = [
         "x509",
         "-req",
         "-in",
@@ -63,10 +75,11 @@ pub(super) fn version_1() -> (String, String) {
         "-days",
         "3650",
         "-out",
-        "v1.pem",
-    ]);
+        "certificate.pem",
+    ];
+    run(&[&arguments[..], more].concat());
     let read = |name: &str| std::fs::read_to_string(directory.0.join(name)).unwrap();
-    (read("v1.pem"), read("key.pem"))
+    (read("certificate.pem"), read("key.pem"))
 }
 
 /// A directory that is removed on drop.

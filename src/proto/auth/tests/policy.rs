@@ -207,7 +207,8 @@ fn a_refusal_names_the_setting_and_has_a_hint() {
         (
             over(bound(), list("gss,scram-sha-256")),
             gss,
-            "server asks for GSSAPI (code 7), which is not supported (hint: pgbell supports",
+            "server asks for GSSAPI (code 7), which is not supported (hint: pgbell supports scram-sha-256, md5, \
+             password and client certificates: give the role one of them in pg_hba.conf)",
         ),
     ] {
         let error = authenticator_with(credentials(), policy).handle(request).unwrap_err();
@@ -225,7 +226,8 @@ fn a_policy_that_no_server_can_satisfy_is_refused_before_a_byte_is_sent() {
     for (policy, says) in [
         (
             AuthPolicy::default().require_auth(require("gss,sspi,oauth")),
-            "require_auth=gss,sspi,oauth allows no method that is supported (hint: name one",
+            "require_auth=gss,sspi,oauth allows no method that is supported (hint: name one of scram-sha-256, md5, \
+             password and none in require_auth)",
         ),
         (
             AuthPolicy::default().require_auth(require("!password,!md5,!scram-sha-256,!none")),
@@ -234,7 +236,7 @@ fn a_policy_that_no_server_can_satisfy_is_refused_before_a_byte_is_sent() {
         (
             bind(AuthPolicy::default().channel(bound()).require_auth(require("md5,none"))),
             "channel_binding=require needs scram-sha-256, which require_auth=md5,none does not allow \
-             (hint: allow scram-sha-256",
+             (hint: allow scram-sha-256, or set channel_binding=prefer)",
         ),
     ] {
         let error = Error::from(policy.check().unwrap_err());

@@ -166,6 +166,8 @@ fn protocol_versions_that_do_not_exist_are_not_requested() {
         let error = Session::new(Login { protocol, min_protocol, ..login() }).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config);
         assert!(error.to_string().contains(says), "{error}");
+        let hint = "min_protocol_version and max_protocol_version can be 3.0 or 3.2";
+        assert_eq!(error.hint(), Some(hint));
     }
 }
 
