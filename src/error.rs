@@ -55,7 +55,7 @@ pub enum ErrorKind {
     /// arrived may not be the answer to it.
     InDoubt,
     /// A payload is not what the consumer expects. With the feature `json`, [`Error::reason`] is a `JsonError`, which contains the
-    /// notification.
+    /// notification. A message of the server that is malformed is [`Protocol`](Self::Protocol).
     Decode,
     /// An error or a panic in the user's own code: [`Error::other`].
     Other,
