@@ -44,7 +44,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     // Everything that was committed is received. Of the five, the queue of the first subscription keeps four.
     hub.drain(Duration::from_secs(10)).await?;
-    while let Some(event) = all.recv().await? {
+    // Until the end: both subscriptions have ended with the hub.
+    while let Ok(event) = all.recv().await {
         match event {
             JsonEvent::Value(event, _) => println!("user {}: {}", event.user_id, event.action),
             JsonEvent::Invalid(error) => println!("invalid: {error}"),

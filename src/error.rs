@@ -133,7 +133,7 @@ pub enum ErrorKind {
     /// says that something has changed can be repeated.
     InDoubt,
     /// A payload is not what the consumer expects. With the feature `json`, [`Error::reason`] is a `JsonError`, which contains the
-    /// notification.
+    /// notification. A message of the server that is malformed is [`Protocol`](Self::Protocol).
     ///
     /// Cause: a sender that writes another form, or a type that does not fit it. Cure: correct the sender or the type; the consumer can continue with
     /// the next notification.

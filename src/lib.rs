@@ -133,13 +133,13 @@ pub use error::{Error, ErrorKind};
 pub use hub::{Hub, HubBuilder, HubHandle, HubStats, Subscribe, Subscription, SubscriptionStats};
 #[cfg(feature = "tokio")]
 pub use listener::{ListenScope, Listener, ListenerBuilder, ListenerHandle, Stats};
-#[cfg(all(feature = "json", feature = "tokio"))]
-pub use notification::JsonStream;
 pub use notification::{
     Batch, BatchIter, Event, Gap, Lagged, Loss, Notification, NotificationRef, SharedBatch,
 };
 #[cfg(feature = "json")]
 pub use notification::{JsonError, JsonEvent};
+#[cfg(all(feature = "json", feature = "tokio"))]
+pub use notification::{JsonStream, TryRecv};
 #[cfg(feature = "tokio")]
 pub use notification::{TopicFunction, TopicOf};
 #[cfg(feature = "tokio")]

@@ -6,6 +6,8 @@
 //! ```
 
 use std::future::Future;
+use std::mem;
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -13,13 +15,16 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::runtime::{OwnedRuntime, THREAD_NAME};
-use super::waiter::{Waiter, mark_background_thread};
+use super::waiter::{Waiter, deadline, mark_background_thread};
 use crate::error::{Error, ErrorKind, contain};
 use crate::listener::ListenerHandle;
 use crate::notifier::Notifier;
 
 /// The longest time that a drop waits for the end of the thread.
 pub(super) const DROP_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How much longer than its own timeouts a close waits, because code of the application may block the thread.
+pub(super) const BLOCKED_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The task that the thread ends before it ends itself.
 #[derive(Debug)]
@@ -53,11 +58,12 @@ pub(super) struct Background {
 impl Background {
     /// Starts the thread, with a runtime of its own.
     pub(super) fn start() -> Result<Self, Error> {
-        Self::drive(OwnedRuntime::new()?)
+        Self::drive(Arc::new(OwnedRuntime::new()?))
     }
 
-    /// Starts a thread that drives this runtime.
-    pub(super) fn drive(runtime: OwnedRuntime) -> Result<Self, Error> {
+    /// Starts a thread that drives this runtime. The caller must drop its own reference then: the end of the thread is to be that of the
+    /// runtime.
+    pub(super) fn drive(runtime: Arc<OwnedRuntime>) -> Result<Self, Error> {
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel();
         let (ends, ended) = oneshot::channel::<()>();
@@ -105,16 +111,18 @@ impl Background {
 
     /// Ends the task and the thread, and waits for that: without a deadline, as long as the task takes to end.
     ///
-    /// Where a call cannot wait, the thread ends by itself.
+    /// Where a call cannot wait, the thread ends by itself. After a fork there is none.
     pub(super) fn end(&mut self, until: Option<Instant>) {
+        if self.waiter.is_in_fork() {
+            return;
+        }
         self.request_end();
         let ended = &mut self.ended;
-        let ended = self.waiter.wait_until(until, async {
+        let has_ended = self.waiter.wait_end(until, async {
             let _ = ended.await;
-            Ok(())
         });
         if let Some(thread) = self.thread.take()
-            && let Ok(Some(())) = ended
+            && has_ended
         {
             let _ = thread.join();
         }
@@ -132,13 +140,19 @@ impl Background {
 
 impl Drop for Background {
     fn drop(&mut self) {
+        if self.waiter.is_in_fork() {
+            // There is no thread, and a new one of this process may have the same handle: it must not be detached. What wakes the thread
+            // writes to file descriptors that are shared with the parent.
+            mem::forget((self.thread.take(), self.stop.take(), self.task.take()));
+            return;
+        }
         if self.stop.is_none() {
             return;
         }
         // An executor must not wait for a drop. The same where nothing can be asked for a runtime: in the drop of a thread-local value.
         match Handle::try_current() {
             Err(error) if error.is_missing_context() => {
-                self.end(Instant::now().checked_add(DROP_TIMEOUT));
+                self.end(deadline(DROP_TIMEOUT));
             }
             _ => self.request_end(),
         }
@@ -146,10 +160,11 @@ impl Drop for Background {
 }
 
 fn drive(runtime: &OwnedRuntime, stopped: oneshot::Receiver<BackgroundTask>) {
-    runtime.block_on(async {
+    let _ = runtime.block_on(async {
         if let Ok(task) = stopped.await {
             task.end().await;
         }
+        Ok(())
     });
 }
 

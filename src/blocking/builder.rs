@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::connection::Connection;
-use super::listener::Listener;
-use super::{hook, listener};
+use super::hook::Hook;
+use super::listener::{self, Listener};
 use crate::config::Config;
 use crate::error::Error;
 use crate::proto::supervisor::{Live, Overflow};
@@ -32,15 +32,17 @@ use crate::proto::supervisor::{Live, Overflow};
 #[must_use = "nothing happens before connect"]
 pub struct ListenerBuilder {
     builder: crate::ListenerBuilder,
+    /// Becomes the hook of `builder` when a listener is made: what the runs of one listener share, those of another one do not.
+    hook: Option<Hook>,
 }
 
 impl ListenerBuilder {
     pub(super) fn new(config: impl TryInto<Config, Error: Into<Error>>) -> Self {
-        Self { builder: crate::Listener::builder(config) }
+        Self { builder: crate::Listener::builder(config), hook: None }
     }
 
     fn map(self, set: impl FnOnce(crate::ListenerBuilder) -> crate::ListenerBuilder) -> Self {
-        Self { builder: set(self.builder) }
+        Self { builder: set(self.builder), hook: self.hook }
     }
 
     /// See [`channels`](crate::ListenerBuilder::channels).
@@ -125,7 +127,11 @@ impl ListenerBuilder {
     /// It is called in a thread of its own, with a blocking connection, and may block. A run that is cancelled, because the session is
     /// lost or by [`on_live_timeout`](Self::on_live_timeout), continues to the next call of its connection, which returns
     /// [`ErrorKind::Closed`](crate::ErrorKind::Closed); a call that waits returns that at once. The next run begins when it has
-    /// returned. After the run its connection cannot be used any more.
+    /// returned. After the run its connection cannot be used any more. The runs of two listeners, also of two clones of this builder, do
+    /// not wait for each other.
+    ///
+    /// The thread counts as one [inside of a tokio runtime](crate::blocking#inside-of-a-tokio-runtime), that of the listener: a
+    /// [`Connection`] that is opened in the hook has a background thread, and a drop does not wait for the end of its session.
     ///
     /// ```no_run
     /// # fn example() -> Result<(), pgbell::Error> {
@@ -147,7 +153,7 @@ impl ListenerBuilder {
         self,
         hook: impl Fn(Connection, Live) -> Result<(), Error> + Send + Sync + 'static,
     ) -> Self {
-        self.map(|builder| builder.on_live(hook::in_thread(hook)))
+        Self { hook: Some(Hook::new(hook)), ..self }
     }
 
     /// See [`on_live_timeout`](crate::ListenerBuilder::on_live_timeout).
@@ -170,6 +176,9 @@ impl ListenerBuilder {
     /// - [`ErrorKind::Misuse`](crate::ErrorKind::Misuse) where a call [cannot wait](crate::blocking#where-a-call-cannot-wait).
     /// - [`ErrorKind::Connect`](crate::ErrorKind::Connect) if the system has no threads or file descriptors left.
     pub fn connect(self) -> Result<Listener, Error> {
-        listener::connect(self.builder)
+        listener::connect(match self.hook {
+            Some(hook) => self.builder.on_live(hook.in_thread()),
+            None => self.builder,
+        })
     }
 }

@@ -1,11 +1,15 @@
 //! [`Connection`]: the connection of a thread.
 
 use std::fmt;
+use std::future::{Future, poll_fn};
+use std::mem;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use super::reactor::Reactor;
 use crate::config::Config;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::notification::Batch;
 use crate::proto::auth::AuthMethod;
 use crate::proto::session::Rows;
@@ -35,10 +39,11 @@ use crate::proto::wire::TransactionStatus;
 /// Besides those of the asynchronous methods, every method that waits returns [`ErrorKind::Misuse`](crate::ErrorKind::Misuse) where
 /// it [cannot wait](crate::blocking#where-a-call-cannot-wait). Nothing is sent then.
 ///
-/// Dropping a connection closes its socket, without Terminate.
+/// Dropping a connection closes its socket, without Terminate. In a process that was forked since it was opened, a drop does nothing: the
+/// socket is that of the parent, which continues to use it.
 pub struct Connection {
-    // Dropped before its runtime.
-    connection: crate::Connection,
+    /// Dropped before its runtime. `None` only after that, and after a close.
+    connection: Option<crate::Connection>,
     reactor: Reactor,
 }
 
@@ -57,7 +62,21 @@ impl Connection {
     }
 
     pub(super) fn new(connection: crate::Connection, reactor: Reactor) -> Self {
-        Self { connection, reactor }
+        Self { connection: Some(connection), reactor }
+    }
+
+    /// Waits for a call of the asynchronous connection.
+    fn run<'a, T, F>(
+        &'a mut self,
+        call: impl FnOnce(&'a mut crate::Connection) -> F,
+    ) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        match &mut self.connection {
+            Some(connection) => self.reactor.run(call(connection)),
+            None => Err(Error::new(ErrorKind::Closed, "the connection is closed")),
+        }
     }
 
     /// Waits for notifications. See [`pgbell::Connection::recv_batch`](crate::Connection::recv_batch).
@@ -67,18 +86,20 @@ impl Connection {
     /// # Errors
     /// See there.
     pub fn recv_batch(&mut self) -> Result<Batch<'_>, Error> {
-        self.reactor.run(self.connection.recv_batch())
+        self.run(|connection| connection.recv_batch())
     }
 
     /// Waits for notifications for this time. Returns `None` if none has arrived. Zero reads what is there.
     ///
-    /// Blocks for `timeout`, rounded up to whole milliseconds.
+    /// Blocks for `timeout`, rounded up to whole milliseconds. Zero does not wait.
     ///
     /// # Errors
     /// See [`recv_batch`](Self::recv_batch).
     pub fn recv_batch_timeout(&mut self, timeout: Duration) -> Result<Option<Batch<'_>>, Error> {
-        let Self { connection, reactor } = self;
-        reactor.run(async move {
+        self.run(|connection| async move {
+            if timeout.is_zero() {
+                return now(connection.recv_batch()).await.transpose();
+            }
             tokio::time::timeout(timeout, connection.recv_batch()).await.ok().transpose()
         })
     }
@@ -90,7 +111,7 @@ impl Connection {
     /// # Errors
     /// See there.
     pub fn listen(&mut self, channel: impl AsRef<str>) -> Result<(), Error> {
-        self.reactor.run(self.connection.listen(channel))
+        self.run(|connection| connection.listen(channel))
     }
 
     /// Listens to channels. See [`pgbell::Connection::listen_all`](crate::Connection::listen_all).
@@ -103,7 +124,7 @@ impl Connection {
         &mut self,
         channels: impl IntoIterator<Item = impl AsRef<str>>,
     ) -> Result<(), Error> {
-        self.reactor.run(self.connection.listen_all(channels))
+        self.run(|connection| connection.listen_all(channels))
     }
 
     /// Stops listening to a channel. See [`pgbell::Connection::unlisten`](crate::Connection::unlisten).
@@ -113,7 +134,7 @@ impl Connection {
     /// # Errors
     /// See there.
     pub fn unlisten(&mut self, channel: impl AsRef<str>) -> Result<(), Error> {
-        self.reactor.run(self.connection.unlisten(channel))
+        self.run(|connection| connection.unlisten(channel))
     }
 
     /// Stops listening to every channel. See [`pgbell::Connection::unlisten_all`](crate::Connection::unlisten_all).
@@ -123,7 +144,7 @@ impl Connection {
     /// # Errors
     /// See there.
     pub fn unlisten_all(&mut self) -> Result<(), Error> {
-        self.reactor.run(self.connection.unlisten_all())
+        self.run(|connection| connection.unlisten_all())
     }
 
     /// Sends a notification. See [`pgbell::Connection::notify`](crate::Connection::notify).
@@ -137,7 +158,7 @@ impl Connection {
         channel: impl AsRef<str>,
         payload: impl AsRef<str>,
     ) -> Result<(), Error> {
-        self.reactor.run(self.connection.notify(channel, payload))
+        self.run(|connection| connection.notify(channel, payload))
     }
 
     /// Runs one or more statements. See [`pgbell::Connection::simple_query`](crate::Connection::simple_query).
@@ -147,7 +168,7 @@ impl Connection {
     /// # Errors
     /// See there.
     pub fn simple_query(&mut self, sql: &str) -> Result<Vec<Rows>, Error> {
-        self.reactor.run(self.connection.simple_query(sql))
+        self.run(|connection| connection.simple_query(sql))
     }
 
     /// Runs one statement with parameters. See [`pgbell::Connection::query`](crate::Connection::query).
@@ -157,7 +178,7 @@ impl Connection {
     /// # Errors
     /// See there.
     pub fn query(&mut self, sql: &str, parameters: &[Option<&str>]) -> Result<Rows, Error> {
-        self.reactor.run(self.connection.query(sql, parameters))
+        self.run(|connection| connection.query(sql, parameters))
     }
 
     /// Runs one statement with parameters of given types. See
@@ -168,58 +189,97 @@ impl Connection {
     /// # Errors
     /// See there.
     pub fn query_typed(&mut self, sql: &str, parameters: &[(u32, &str)]) -> Result<Rows, Error> {
-        self.reactor.run(self.connection.query_typed(sql, parameters))
+        self.run(|connection| connection.query_typed(sql, parameters))
     }
 
     /// Ends the session with a Terminate message. See [`pgbell::Connection::close`](crate::Connection::close).
     ///
     /// Blocks for at most a second. Where it [cannot wait](crate::blocking#where-a-call-cannot-wait), the socket is closed.
-    pub fn close(self) {
-        let Self { connection, mut reactor } = self;
-        let _ = reactor.run(async {
-            connection.close().await;
-            Ok(())
-        });
+    pub fn close(mut self) {
+        if self.reactor.waiter().is_in_fork() {
+            return;
+        }
+        if let Some(connection) = self.connection.take() {
+            let _ = self.reactor.run(async {
+                connection.close().await;
+                Ok(())
+            });
+        }
     }
 
     /// See [`pgbell::Connection::set_read_delay`](crate::Connection::set_read_delay).
     pub fn set_read_delay(&mut self, limit: Duration) {
-        self.connection.set_read_delay(limit);
+        if let Some(connection) = &mut self.connection {
+            connection.set_read_delay(limit);
+        }
     }
 
     /// See [`pgbell::Connection::reads_delayed`](crate::Connection::reads_delayed).
     #[must_use]
     pub fn reads_delayed(&self) -> u64 {
-        self.connection.reads_delayed()
+        self.connection.as_ref().map_or(0, crate::Connection::reads_delayed)
     }
 
     /// See [`pgbell::Connection::process_id`](crate::Connection::process_id).
     #[must_use]
     pub fn process_id(&self) -> Option<i32> {
-        self.connection.process_id()
+        self.connection.as_ref()?.process_id()
     }
 
     /// See [`pgbell::Connection::auth_method`](crate::Connection::auth_method).
     #[must_use]
     pub fn auth_method(&self) -> Option<AuthMethod> {
-        self.connection.auth_method()
+        self.connection.as_ref()?.auth_method()
     }
 
     /// See [`pgbell::Connection::transaction_status`](crate::Connection::transaction_status).
     #[must_use]
     pub fn transaction_status(&self) -> TransactionStatus {
-        self.connection.transaction_status()
+        let connection = self.connection.as_ref();
+        connection.map_or(TransactionStatus::Idle, crate::Connection::transaction_status)
     }
 
     /// See [`pgbell::Connection::parameter`](crate::Connection::parameter).
     #[must_use]
     pub fn parameter(&self, name: &str) -> Option<&str> {
-        self.connection.parameter(name)
+        self.connection.as_ref()?.parameter(name)
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // The file descriptors are shared with the parent. The drop of a socket takes it out of the epoll instance of its runtime, which is that
+        // of the parent too: the parent would wait forever.
+        if self.reactor.waiter().is_in_fork() {
+            mem::forget(self.connection.take());
+            self.reactor.keep_runtime();
+        }
+        // Before its runtime.
+        self.connection = None;
     }
 }
 
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.connection.fmt(f)
+        match &self.connection {
+            Some(connection) => connection.fmt(f),
+            None => f.write_str("Connection"),
+        }
     }
+}
+
+/// Returns the output of a future if it is ready, or is ready when the runtime has looked at its sockets. That takes no time, unlike a
+/// timer, which would wait for its next tick.
+async fn now<F: Future>(future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    for is_last in [false, true] {
+        let polled = poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await;
+        match polled {
+            Poll::Ready(output) => return Some(output),
+            Poll::Pending if is_last => {}
+            // In the thread that drives the runtime, which may be another one.
+            Poll::Pending => drop(tokio::spawn(tokio::task::yield_now()).await),
+        }
+    }
+    None
 }

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use super::waiter::Waiter;
+use super::background::BLOCKED_TIMEOUT;
+use super::waiter::{Waiter, deadline};
 use crate::error::Error;
 use crate::listener::Stats;
 use crate::proto::session::Rows;
@@ -39,11 +40,22 @@ use crate::proto::supervisor::{ChannelState, Listening, State};
 pub struct ListenerHandle {
     handle: crate::ListenerHandle,
     waiter: Waiter,
+    close_timeout: Duration,
 }
 
 impl ListenerHandle {
-    pub(super) fn new(handle: crate::ListenerHandle, waiter: Waiter) -> Self {
-        Self { handle, waiter }
+    pub(super) fn new(
+        handle: crate::ListenerHandle,
+        waiter: Waiter,
+        close_timeout: Duration,
+    ) -> Self {
+        Self { handle, waiter, close_timeout }
+    }
+
+    /// Requests the end, and returns how long a close waits for it.
+    pub(super) fn begin_close(&self) -> Option<Instant> {
+        self.handle.send_close();
+        deadline(self.close_timeout.saturating_add(BLOCKED_TIMEOUT))
     }
 
     /// Listens to a channel. See [`listen`](crate::ListenerHandle::listen).
@@ -153,8 +165,7 @@ impl ListenerHandle {
     /// # Errors
     /// See [`wait_state`](crate::ListenerHandle::wait_state).
     pub fn wait_state_timeout(&self, state: State, timeout: Duration) -> Result<bool, Error> {
-        let until = Instant::now().checked_add(timeout);
-        Ok(self.waiter.wait_until(until, self.handle.wait_state(state))?.is_some())
+        Ok(self.waiter.wait_timeout(timeout, self.handle.wait_state(state))?.is_some())
     }
 
     /// See [`last_error`](crate::ListenerHandle::last_error).
@@ -196,15 +207,11 @@ impl ListenerHandle {
     /// Ends the session and the listener. A thread that receives gets what is queued, and then
     /// [`ErrorKind::Closed`](crate::ErrorKind::Closed); an iterator ends. See [`close`](crate::ListenerHandle::close).
     ///
-    /// Blocks for at most [`close_timeout`](crate::ListenerBuilder::close_timeout), by default a second. Where it
-    /// [cannot wait](crate::blocking#where-a-call-cannot-wait), the listener ends in the background.
+    /// Blocks for at most [`close_timeout`](crate::ListenerBuilder::close_timeout), by default a second, and for one more second if code
+    /// of the application blocks the background thread. Where it [cannot wait](crate::blocking#where-a-call-cannot-wait), the listener
+    /// ends in the background.
     pub fn close(&self) {
-        let closed = self.waiter.wait(async {
-            self.handle.close().await;
-            Ok(())
-        });
-        if closed.is_err() {
-            self.handle.send_close();
-        }
+        let until = self.begin_close();
+        self.waiter.wait_end(until, self.handle.close());
     }
 }

@@ -11,31 +11,35 @@ use crate::notification::Event;
 
 type Item = Result<Event, Error>;
 
-/// Where an iterator cannot wait, it returns the error once, and ends: a loop that ignores errors would never end.
-#[derive(Debug, Default)]
-struct Refused(bool);
-
-impl Refused {
-    #[inline]
-    fn next(&mut self, listener: &mut crate::Listener, waiter: Waiter) -> Option<Item> {
-        if let Some(notification) = listener.receiver().next_short() {
-            return Some(Ok(Event::Notification(notification)));
-        }
-        self.wait(listener, waiter)
+/// Returns the next event of an iterator. Where it cannot wait, it returns the error once, and then `None`: a loop that ignores errors would
+/// never end.
+#[inline]
+pub(super) fn next_event(
+    listener: &mut crate::Listener,
+    waiter: Waiter,
+    is_refused: &mut bool,
+) -> Option<Item> {
+    if let Some(notification) = listener.receiver().next_short() {
+        return Some(Ok(Event::Notification(notification)));
     }
+    wait_for_next(listener, waiter, is_refused)
+}
 
-    /// Waits for the next event, as that of a stream.
-    #[inline(never)]
-    fn wait(&mut self, listener: &mut crate::Listener, waiter: Waiter) -> Option<Item> {
-        if self.0 {
-            return None;
-        }
-        match waiter.wait(poll_fn(|cx| listener.receiver().poll_next(cx).map(Ok))) {
-            Ok(item) => item,
-            Err(refusal) => {
-                self.0 = true;
-                Some(Err(refusal))
-            }
+/// Waits for the next event, as that of a stream.
+#[inline(never)]
+fn wait_for_next(
+    listener: &mut crate::Listener,
+    waiter: Waiter,
+    is_refused: &mut bool,
+) -> Option<Item> {
+    if *is_refused {
+        return None;
+    }
+    match waiter.wait(poll_fn(|cx| listener.receiver().poll_next(cx).map(Ok))) {
+        Ok(item) => item,
+        Err(refusal) => {
+            *is_refused = true;
+            Some(Err(refusal))
         }
     }
 }
@@ -56,12 +60,12 @@ impl Refused {
 pub struct Iter<'a> {
     listener: &'a mut crate::Listener,
     waiter: Waiter,
-    refused: Refused,
+    is_refused: bool,
 }
 
 impl<'a> Iter<'a> {
     pub(super) fn new(listener: &'a mut crate::Listener, waiter: Waiter) -> Self {
-        Self { listener, waiter, refused: Refused::default() }
+        Self { listener, waiter, is_refused: false }
     }
 }
 
@@ -70,7 +74,7 @@ impl Iterator for Iter<'_> {
 
     #[inline]
     fn next(&mut self) -> Option<Item> {
-        self.refused.next(self.listener, self.waiter)
+        next_event(self.listener, self.waiter, &mut self.is_refused)
     }
 }
 
@@ -95,12 +99,12 @@ impl fmt::Debug for Iter<'_> {
 #[derive(Debug)]
 pub struct IntoIter {
     listener: Listener,
-    refused: Refused,
+    is_refused: bool,
 }
 
 impl IntoIter {
     pub(super) fn new(listener: Listener) -> Self {
-        Self { listener, refused: Refused::default() }
+        Self { listener, is_refused: false }
     }
 }
 
@@ -110,7 +114,7 @@ impl Iterator for IntoIter {
     #[inline]
     fn next(&mut self) -> Option<Item> {
         let (listener, waiter) = self.listener.parts();
-        self.refused.next(listener, waiter)
+        next_event(listener, waiter, &mut self.is_refused)
     }
 }
 

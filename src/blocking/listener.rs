@@ -3,14 +3,14 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::task::Poll;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use super::background::{Background, BackgroundTask};
 use super::builder::ListenerBuilder;
 use super::handle::ListenerHandle;
 use super::iter::{IntoIter, Iter};
 use super::scope::ListenScope;
-use super::waiter::Waiter;
+use super::waiter::{Waiter, deadline};
 use crate::config::Config;
 use crate::error::Error;
 use crate::listener::Stats;
@@ -61,11 +61,24 @@ pub struct Listener {
 pub(super) fn connect(builder: crate::ListenerBuilder) -> Result<Listener, Error> {
     // First, because it starts nothing.
     Waiter::new().check()?;
+    let close_timeout = builder.close_limit();
     let mut background = Background::start()?;
     let listener = background.run(Box::pin(builder.connect()))?;
     background.set_task(BackgroundTask::Listener(listener.handle()));
-    let handle = ListenerHandle::new(listener.handle(), background.waiter());
+    let handle = ListenerHandle::new(listener.handle(), background.waiter(), close_timeout);
     Ok(Listener { listener, handle, background })
+}
+
+pub(super) fn try_recv(
+    listener: &mut crate::Listener,
+    waiter: Waiter,
+) -> Result<Option<Event>, Error> {
+    let event = listener.try_recv()?;
+    if event.is_none() {
+        // After a fork, nothing else will arrive.
+        waiter.check_process()?;
+    }
+    Ok(event)
 }
 
 impl Listener {
@@ -128,7 +141,7 @@ impl Listener {
     /// Waits for an event that is not the usual case, which the receiver keeps until `take_other`.
     #[inline(never)]
     fn wait_for_other(&mut self, timeout: Option<Duration>) {
-        let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let until = timeout.and_then(deadline);
         let receiver = self.listener.receiver();
         let prepared = poll_fn(|cx| receiver.poll_prepared(cx).map(Ok));
         if let Err(refusal) = self.background.waiter().wait_until(until, prepared) {
@@ -139,9 +152,10 @@ impl Listener {
     /// Returns the next event, if one is queued.
     ///
     /// # Errors
-    /// See [`recv`](Self::recv).
+    /// See [`recv`](Self::recv). [`ErrorKind::Misuse`](crate::ErrorKind::Misuse) in a process that was forked since, when everything that
+    /// was queued before is returned.
     pub fn try_recv(&mut self) -> Result<Option<Event>, Error> {
-        self.listener.try_recv()
+        try_recv(&mut self.listener, self.background.waiter())
     }
 
     /// Waits for the notifications of one read of the socket. See [`pgbell::Listener::recv_batch`](crate::Listener::recv_batch).
@@ -171,14 +185,13 @@ impl Listener {
     /// # Errors
     /// See [`recv`](Self::recv).
     pub fn recv_batch_timeout(&mut self, timeout: Duration) -> Result<Option<Batch<'_>>, Error> {
-        let until = Instant::now().checked_add(timeout);
-        self.background.waiter().wait_until(until, self.listener.recv_batch())
+        self.background.waiter().wait_timeout(timeout, self.listener.recv_batch())
     }
 
     /// Returns an iterator over the events, which waits for each. `for event in &mut listener` is the same.
     ///
     /// It ends as the stream of a [`pgbell::Listener`](crate::Listener): after the error that the listener ended with, or at once after
-    /// a close. It can be dropped at any time, and loses nothing.
+    /// a close. It can be dropped at any time, and loses nothing. Each call of its `next` blocks without a time limit.
     pub fn iter(&mut self) -> Iter<'_> {
         Iter::new(&mut self.listener, self.background.waiter())
     }
@@ -193,6 +206,8 @@ impl Listener {
 
     /// Listens to a channel. See [`ListenerHandle::listen`].
     ///
+    /// Blocks as [`ListenerHandle::listen`].
+    ///
     /// # Errors
     /// See there.
     pub fn listen(&self, channel: impl AsRef<str>) -> Result<Listening, Error> {
@@ -200,6 +215,8 @@ impl Listener {
     }
 
     /// Listens to channels. See [`ListenerHandle::listen_all`].
+    ///
+    /// Blocks as [`ListenerHandle::listen_all`].
     ///
     /// # Errors
     /// See there.
@@ -227,6 +244,8 @@ impl Listener {
 
     /// Stops listening to a channel. See [`ListenerHandle::unlisten`].
     ///
+    /// Blocks as [`ListenerHandle::unlisten`].
+    ///
     /// # Errors
     /// See there.
     pub fn unlisten(&self, channel: impl AsRef<str>) -> Result<(), Error> {
@@ -235,6 +254,8 @@ impl Listener {
 
     /// Stops listening to every channel. See [`ListenerHandle::unlisten_all`].
     ///
+    /// Blocks as [`ListenerHandle::unlisten_all`].
+    ///
     /// # Errors
     /// See there.
     pub fn unlisten_all(&self) -> Result<(), Error> {
@@ -242,6 +263,8 @@ impl Listener {
     }
 
     /// Runs SQL on the listening session. See [`ListenerHandle::simple_query`].
+    ///
+    /// Blocks as [`ListenerHandle::simple_query`].
     ///
     /// # Errors
     /// See there.
@@ -282,6 +305,8 @@ impl Listener {
     /// Stops listening, and ends the listener when everything that was committed before is in the queue. See
     /// [`ListenerHandle::drain`]. Receive the rest after it, or call it on a [`handle`](Self::handle) and receive meanwhile.
     ///
+    /// Blocks as [`ListenerHandle::drain`].
+    ///
     /// # Errors
     /// See there.
     pub fn drain(&self, timeout: Duration) -> Result<(), Error> {
@@ -291,12 +316,12 @@ impl Listener {
     /// Ends the session with Terminate, and the background thread. Unread notifications are dropped. See
     /// [`pgbell::Listener::close`](crate::Listener::close).
     ///
-    /// Blocks for at most [`close_timeout`](crate::ListenerBuilder::close_timeout), by default a second. It does not wait for a run of
-    /// the hook. Where it [cannot wait](crate::blocking#where-a-call-cannot-wait), the thread ends by itself.
+    /// Blocks as [`ListenerHandle::close`]. It does not wait for a run of the hook. Where it
+    /// [cannot wait](crate::blocking#where-a-call-cannot-wait), and after that time, the thread ends by itself.
     pub fn close(self) {
-        let Self { listener, mut background, .. } = self;
+        let Self { listener, handle, mut background } = self;
         drop(listener);
-        background.end(None);
+        background.end(handle.begin_close());
     }
 
     pub(super) fn parts(&mut self) -> (&mut crate::Listener, Waiter) {
@@ -308,7 +333,7 @@ impl IntoIterator for Listener {
     type Item = Result<Event, Error>;
     type IntoIter = IntoIter;
 
-    /// As [`iter`](Self::iter). The session ends when the iterator is dropped.
+    /// As [`iter`](Self::iter). The session ends when the iterator is dropped, which blocks as the drop of the listener.
     fn into_iter(self) -> IntoIter {
         IntoIter::new(self)
     }

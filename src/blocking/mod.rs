@@ -31,7 +31,7 @@
 //! # What a call blocks
 //!
 //! A call blocks the thread that makes it, and nothing else. Its documentation says for how long. Methods whose documentation does not
-//! mention it do not block.
+//! mention it do not block. A drop blocks as [below](#the-end).
 //!
 //! # Inside of a tokio runtime
 //!
@@ -49,7 +49,10 @@
 //!   [hook](ListenerBuilder::on_live) and a [password provider](crate::Config::password_provider) run in other threads, where calls can
 //!   wait;
 //! - in a process that was forked after the value was created, because a fork copies only the thread that calls it. Connect again in the
-//!   child. There, leave the values of the parent alone (`std::mem::forget`), because their sockets are shared with the parent.
+//!   child, for which a builder of the parent can be used. There, `try_recv` returns that error too when its queue is empty, and
+//!   [`nudge`](Notifier::nudge) does nothing. The drop of a [`Connection`] does nothing. Leave the other values of the parent alone
+//!   (`std::mem::forget`): their sockets are shared with the parent, and another thread may have held a lock when the process was
+//!   forked. The sockets are open until both processes have closed them, or have ended.
 //!
 //! # The end
 //!
@@ -66,7 +69,10 @@ mod builder;
 mod connection;
 mod handle;
 mod hook;
+mod hook_run;
 mod iter;
+#[cfg(feature = "json")]
+mod json;
 mod listener;
 mod notifier;
 mod notifier_builder;
@@ -82,6 +88,8 @@ pub use self::builder::ListenerBuilder;
 pub use self::connection::Connection;
 pub use self::handle::ListenerHandle;
 pub use self::iter::{IntoIter, Iter};
+#[cfg(feature = "json")]
+pub use self::json::{EventSource, JsonStream};
 pub use self::listener::Listener;
 pub use self::notifier::Notifier;
 pub use self::notifier_builder::NotifierBuilder;

@@ -2,11 +2,11 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::background::{Background, BackgroundTask};
+use super::background::{BLOCKED_TIMEOUT, Background, BackgroundTask};
 use super::notifier_builder::NotifierBuilder;
-use super::waiter::Waiter;
+use super::waiter::{Waiter, deadline};
 use crate::config::Config;
 use crate::error::Error;
 use crate::notifier::NotifierStats;
@@ -43,15 +43,21 @@ pub struct Notifier(Arc<Shared>);
 struct Shared {
     notifier: crate::Notifier,
     background: Background,
+    /// The longest time of a close, unless the background thread is blocked.
+    close_timeout: Duration,
 }
+
+/// How long the close of the session takes at most, after the last answer.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 pub(super) fn connect(builder: crate::NotifierBuilder) -> Result<Notifier, Error> {
     // First, because it starts nothing.
     Waiter::new().check()?;
+    let close_timeout = builder.answer_limit().saturating_add(CLOSE_TIMEOUT);
     let mut background = Background::start()?;
     let notifier = background.run(Box::pin(builder.connect()))?;
     background.set_task(BackgroundTask::Notifier(notifier.clone()));
-    Ok(Notifier(Arc::new(Shared { notifier, background })))
+    Ok(Notifier(Arc::new(Shared { notifier, background, close_timeout })))
 }
 
 impl Notifier {
@@ -70,8 +76,15 @@ impl Notifier {
         NotifierBuilder::new(config)
     }
 
-    fn wait<T>(&self, call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        self.0.background.waiter().wait(call)
+    /// Waits for a call of the asynchronous notifier.
+    pub(super) fn wait<'a, T, F>(
+        &'a self,
+        call: impl FnOnce(&'a crate::Notifier) -> F,
+    ) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        self.0.background.waiter().wait(call(&self.0.notifier))
     }
 
     /// Sends one notification, which is committed when this returns. See [`pgbell::Notifier::notify`](crate::Notifier::notify).
@@ -81,7 +94,7 @@ impl Notifier {
     /// # Errors
     /// See there.
     pub fn notify(&self, channel: impl AsRef<str>, payload: impl AsRef<str>) -> Result<(), Error> {
-        self.wait(self.0.notifier.notify(channel, payload))
+        self.wait(|notifier| notifier.notify(channel, payload))
     }
 
     /// Sends one notification to a topic of a channel. See [`pgbell::Notifier::notify_topic`](crate::Notifier::notify_topic).
@@ -96,7 +109,7 @@ impl Notifier {
         topic: impl AsRef<str>,
         payload: impl AsRef<str>,
     ) -> Result<(), Error> {
-        self.wait(self.0.notifier.notify_topic(channel, topic, payload))
+        self.wait(|notifier| notifier.notify_topic(channel, topic, payload))
     }
 
     /// Sends notifications in one transaction. See [`pgbell::Notifier::notify_many`](crate::Notifier::notify_many).
@@ -109,48 +122,40 @@ impl Notifier {
         &self,
         notifications: impl IntoIterator<Item = (impl AsRef<str>, impl AsRef<str>)>,
     ) -> Result<u64, Error> {
-        self.wait(self.0.notifier.notify_many(notifications))
+        self.wait(|notifier| notifier.notify_many(notifications))
     }
 
     /// Wakes the consumers of a channel, outside of any transaction. See [`pgbell::Notifier::nudge`](crate::Notifier::nudge).
     ///
-    /// It does not block.
+    /// It does not block. In a process that was forked since, it does nothing, and [`last_nudge_error`](Self::last_nudge_error) says so.
     pub fn nudge(&self, channel: &str, key: &str) {
-        self.0.notifier.nudge(channel, key);
+        if !self.0.background.waiter().is_in_fork() {
+            self.0.notifier.nudge(channel, key);
+        }
     }
 
-    /// See [`pgbell::Notifier::last_nudge_error`](crate::Notifier::last_nudge_error).
+    /// See [`pgbell::Notifier::last_nudge_error`](crate::Notifier::last_nudge_error). In a process that was forked since,
+    /// [`ErrorKind::Misuse`](crate::ErrorKind::Misuse).
     #[must_use]
     pub fn last_nudge_error(&self) -> Option<Error> {
-        self.0.notifier.last_nudge_error()
-    }
-
-    /// Sends a value as JSON. See [`pgbell::Notifier::notify_json`](crate::Notifier::notify_json).
-    ///
-    /// Blocks as [`notify`](Self::notify).
-    ///
-    /// # Errors
-    /// See there.
-    #[cfg(feature = "json")]
-    #[cfg_attr(docsrs, doc(cfg(feature = "json")))]
-    pub fn notify_json<T>(&self, channel: impl AsRef<str>, value: &T) -> Result<(), Error>
-    where
-        T: serde_core::Serialize + ?Sized,
-    {
-        self.wait(self.0.notifier.notify_json(channel, value))
+        let refusal = self.0.background.waiter().check_process().err();
+        refusal.or_else(|| self.0.notifier.last_nudge_error())
     }
 
     /// Waits for the answers to all accepted calls and nudges, and ends the sessions. See [`pgbell::Notifier::close`](crate::Notifier::close).
     ///
-    /// Blocks for at most the [answer timeout](crate::NotifierBuilder::answer_timeout) and one second, 31 s by default. Where it
-    /// [cannot wait](crate::blocking#where-a-call-cannot-wait), the session ends in the background.
+    /// Blocks for at most the [answer timeout](crate::NotifierBuilder::answer_timeout) and one second, 31 s by default, and for up to two
+    /// more seconds if code of the application blocks the background thread. Where it
+    /// [cannot wait](crate::blocking#where-a-call-cannot-wait), the session ends in the background. In a process that was forked since, it
+    /// does nothing.
     pub fn close(self) {
-        // The close begins with this call, not when it is polled.
-        let closing = self.0.notifier.clone().close();
-        let _ = self.wait(async {
-            closing.await;
-            Ok(())
-        });
+        let Shared { notifier, background, close_timeout } = &*self.0;
+        if !background.waiter().is_in_fork() {
+            // The close begins with this call, not when it is polled.
+            let closing = notifier.clone().close();
+            let until = deadline(close_timeout.saturating_add(BLOCKED_TIMEOUT));
+            background.waiter().wait_end(until, closing);
+        }
     }
 
     /// See [`pgbell::Notifier::process_id`](crate::Notifier::process_id).
@@ -172,7 +177,7 @@ impl Notifier {
     /// # Errors
     /// See there.
     pub fn wait_state(&self, state: State) -> Result<(), Error> {
-        self.wait(self.0.notifier.wait_state(state))
+        self.wait(|notifier| notifier.wait_state(state))
     }
 
     /// Waits for a state for this time. Returns whether the notifier is in it, or was in it since the call.
@@ -182,9 +187,8 @@ impl Notifier {
     /// # Errors
     /// See [`wait_state`](crate::Notifier::wait_state).
     pub fn wait_state_timeout(&self, state: State, timeout: Duration) -> Result<bool, Error> {
-        let until = Instant::now().checked_add(timeout);
         let waiter = self.0.background.waiter();
-        Ok(waiter.wait_until(until, self.0.notifier.wait_state(state))?.is_some())
+        Ok(waiter.wait_timeout(timeout, self.0.notifier.wait_state(state))?.is_some())
     }
 
     /// See [`pgbell::Notifier::stats`](crate::Notifier::stats).

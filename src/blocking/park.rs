@@ -20,7 +20,7 @@ thread_local! {
 /// Parks its thread until its waker is called.
 struct Parker {
     signal: Arc<Signal>,
-    /// Wakes by `signal`. Kept, so that the queue of a listener finds that it already has this waker.
+    /// Wakes by `signal`. Kept, because a queue takes clones of it, which allocate nothing.
     waker: Waker,
 }
 
@@ -84,11 +84,13 @@ pub(super) fn block_until<F: Future>(until: Option<Instant>, future: F) -> Optio
     let mut future = pin!(coop::unconstrained(future));
     // The thread-local value may be gone already: this may be the drop of another one.
     let parker = UNUSED.try_with(Cell::take).ok().flatten().unwrap_or_else(Parker::new);
+    let mut is_over = false;
     let output = loop {
         match future.as_mut().poll(&mut Context::from_waker(&parker.waker)) {
             Poll::Ready(output) => break Some(output),
-            Poll::Pending if parker.park(until) => {}
-            Poll::Pending => break None,
+            Poll::Pending if is_over || !parker.park(until) => break None,
+            // A future that is woken again and again does not extend the time.
+            Poll::Pending => is_over = until.is_some_and(|until| Instant::now() >= until),
         }
     };
     let _ = UNUSED.try_with(|unused| unused.set(Some(parker)));

@@ -34,8 +34,14 @@ impl OwnedRuntime {
     }
 
     /// Drives the runtime until a future is ready. The current thread must be in no runtime.
-    pub(super) fn block_on<F: Future>(&self, future: F) -> Option<F::Output> {
-        self.runtime.as_ref().map(|runtime| runtime.block_on(future))
+    pub(super) fn block_on<T>(
+        &self,
+        future: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        match &self.runtime {
+            Some(runtime) => runtime.block_on(future),
+            None => Err(Error::new(ErrorKind::Closed, "the runtime has ended")),
+        }
     }
 }
 

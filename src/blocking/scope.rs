@@ -1,8 +1,9 @@
 //! [`ListenScope`]: listens to channels until it is dropped.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::iter::Iter;
+use super::listener::try_recv;
 use super::waiter::Waiter;
 use crate::error::Error;
 use crate::notification::{Batch, Event};
@@ -48,6 +49,8 @@ impl<'a> ListenScope<'a> {
 
     /// See [`Listener::recv`](super::Listener::recv).
     ///
+    /// Blocks as it does.
+    ///
     /// # Errors
     /// See there.
     pub fn recv(&mut self) -> Result<Event, Error> {
@@ -56,11 +59,12 @@ impl<'a> ListenScope<'a> {
 
     /// See [`Listener::recv_timeout`](super::Listener::recv_timeout).
     ///
+    /// Blocks as it does.
+    ///
     /// # Errors
     /// See there.
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Option<Event>, Error> {
-        let until = Instant::now().checked_add(timeout);
-        self.waiter.wait_until(until, self.scope.recv())
+        self.waiter.wait_timeout(timeout, self.scope.recv())
     }
 
     /// See [`Listener::try_recv`](super::Listener::try_recv).
@@ -68,10 +72,12 @@ impl<'a> ListenScope<'a> {
     /// # Errors
     /// See there.
     pub fn try_recv(&mut self) -> Result<Option<Event>, Error> {
-        self.scope.try_recv()
+        try_recv(self.scope.listener(), self.waiter)
     }
 
     /// See [`Listener::recv_batch`](super::Listener::recv_batch).
+    ///
+    /// Blocks as it does.
     ///
     /// # Errors
     /// See there.
@@ -81,6 +87,8 @@ impl<'a> ListenScope<'a> {
 
     /// See [`Listener::recv_batch_max`](super::Listener::recv_batch_max).
     ///
+    /// Blocks as it does.
+    ///
     /// # Errors
     /// See there.
     pub fn recv_batch_max(&mut self, max: usize) -> Result<Batch<'_>, Error> {
@@ -89,14 +97,15 @@ impl<'a> ListenScope<'a> {
 
     /// See [`Listener::recv_batch_timeout`](super::Listener::recv_batch_timeout).
     ///
+    /// Blocks as it does.
+    ///
     /// # Errors
     /// See there.
     pub fn recv_batch_timeout(&mut self, timeout: Duration) -> Result<Option<Batch<'_>>, Error> {
-        let until = Instant::now().checked_add(timeout);
-        self.waiter.wait_until(until, self.scope.recv_batch())
+        self.waiter.wait_timeout(timeout, self.scope.recv_batch())
     }
 
-    /// See [`Listener::iter`](super::Listener::iter).
+    /// See [`Listener::iter`](super::Listener::iter). Each call of `next` blocks until there is an event.
     pub fn iter(&mut self) -> Iter<'_> {
         Iter::new(self.scope.listener(), self.waiter)
     }
@@ -109,6 +118,11 @@ impl<'a> ListenScope<'a> {
     /// See there. Where it [cannot wait](crate::blocking#where-a-call-cannot-wait), the scope is left as by a drop.
     pub fn leave(self) -> Result<(), Error> {
         self.waiter.wait(self.scope.leave())
+    }
+
+    #[cfg(feature = "json")]
+    pub(super) fn parts(&mut self) -> (&mut crate::Listener, Waiter) {
+        (self.scope.listener(), self.waiter)
     }
 }
 

@@ -1,3 +1,6 @@
+#[cfg(feature = "testing")]
+mod fork;
+
 use std::future::{Future, pending, poll_fn, ready};
 use std::sync::mpsc;
 use std::task::{Poll, Waker};
@@ -5,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::background::Background;
+use super::hook_run::HookRun;
 use super::reactor::Reactor;
 use super::runtime::OwnedRuntime;
 use super::waiter::Waiter;
@@ -71,6 +75,17 @@ fn a_deadline_that_has_passed_allows_one_poll() {
     let past = Some(Instant::now());
     assert_eq!(park::block_until(past, ready(1)), Some(1));
     assert_eq!(park::block_until(past, pending::<()>()), None);
+}
+
+#[test]
+fn a_future_that_is_woken_all_the_time_does_not_extend_the_deadline() {
+    let until = Instant::now() + Duration::from_millis(5);
+    let always_woken = poll_fn(|cx| {
+        cx.waker().wake_by_ref();
+        Poll::<()>::Pending
+    });
+    assert_eq!(park::block_until(Some(until), always_woken), None);
+    assert!(Instant::now() >= until);
 }
 
 /// A call inside of another one, such as that of a password provider, has a waker of its own.
@@ -164,6 +179,30 @@ fn a_call_in_a_forked_process_is_misuse_and_its_drop_waits_for_nothing() {
     assert!(refused.to_string().contains("forked"), "{refused}");
     assert!(refused.hint().unwrap().contains("connect again"), "{refused}");
     background.end(None);
+}
+
+/// After its end the runtime may end, in which a poll would panic.
+#[test]
+fn a_run_of_the_hook_ends_after_the_poll_of_its_call() {
+    let background = Background::start().unwrap();
+    let begun = background.run(async { Ok(HookRun::begin(Waiter::new())) });
+    let (mut run, end) = begun.unwrap();
+    let (polled, polling) = mpsc::channel();
+    let (ended, has_ended) = mpsc::channel();
+    let ending = thread::spawn(move || {
+        polling.recv_timeout(LONG).unwrap();
+        drop(end);
+        ended.send(()).unwrap();
+    });
+    let call = run.run(poll_fn(|_| {
+        polled.send(()).unwrap();
+        let waited = has_ended.recv_timeout(Duration::from_millis(100));
+        assert_eq!(waited, Err(mpsc::RecvTimeoutError::Timeout), "it ends during a poll");
+        Poll::<Result<(), Error>>::Pending
+    }));
+    assert_eq!(call.unwrap_err().kind(), ErrorKind::Closed);
+    ending.join().unwrap();
+    assert_eq!(run.run(async { Ok(()) }).unwrap_err().kind(), ErrorKind::Closed);
 }
 
 #[test]

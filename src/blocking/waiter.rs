@@ -3,7 +3,9 @@
 use std::cell::Cell;
 use std::future::Future;
 use std::process;
-use std::time::Instant;
+#[cfg(test)]
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use super::park;
 use crate::error::{Error, ErrorKind};
@@ -26,7 +28,7 @@ pub(super) struct Waiter {
 
 impl Waiter {
     pub(super) fn new() -> Self {
-        Self { process_id: process::id() }
+        Self { process_id: process_id() }
     }
 
     /// Checks that a call can wait in this thread.
@@ -37,7 +39,20 @@ impl Waiter {
         if IS_BACKGROUND.try_with(Cell::get).unwrap_or(false) {
             return Err(in_background());
         }
-        if process::id() != self.process_id { Err(forked()) } else { Ok(()) }
+        self.check_process()
+    }
+
+    /// Checks that the background thread is in this process.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Misuse`] in a process that was forked since.
+    pub(super) fn check_process(self) -> Result<(), Error> {
+        if self.is_in_fork() { Err(forked()) } else { Ok(()) }
+    }
+
+    /// Returns whether this process was forked since.
+    pub(super) fn is_in_fork(self) -> bool {
+        process_id() != self.process_id
     }
 
     /// Waits for a future.
@@ -64,6 +79,32 @@ impl Waiter {
         self.check()?;
         park::block_until(until, future).transpose()
     }
+
+    /// Does the same for a time. One that is too long for the clock is no limit.
+    ///
+    /// # Errors
+    /// As [`wait`](Self::wait).
+    pub(super) fn wait_timeout<T>(
+        self,
+        timeout: Duration,
+        future: impl Future<Output = Result<T, Error>>,
+    ) -> Result<Option<T>, Error> {
+        self.wait_until(deadline(timeout), future)
+    }
+
+    /// Waits for an end until a deadline, if there is one. Returns whether it has come. It does not wait where a call cannot.
+    pub(super) fn wait_end(self, until: Option<Instant>, end: impl Future<Output = ()>) -> bool {
+        let end = async {
+            end.await;
+            Ok(())
+        };
+        matches!(self.wait_until(until, end), Ok(Some(())))
+    }
+}
+
+/// Returns the end of a time that begins now. `None` if it is too long for the clock.
+pub(super) fn deadline(timeout: Duration) -> Option<Instant> {
+    Instant::now().checked_add(timeout)
 }
 
 #[cold]
@@ -79,10 +120,30 @@ fn forked() -> Error {
     Error::new(ErrorKind::Misuse, message).with_hint("connect again in the child process")
 }
 
+#[cfg(not(test))]
+fn process_id() -> u32 {
+    process::id()
+}
+
+/// How often this process counts as forked.
+#[cfg(test)]
+static FORKS: AtomicU32 = AtomicU32::new(0);
+
+#[cfg(test)]
+fn process_id() -> u32 {
+    process::id().wrapping_add(FORKS.load(Ordering::Relaxed))
+}
+
+/// From now on, this process counts as a forked child of what it was. So only in a process of its own.
+#[cfg(test)]
+pub(super) fn fork() {
+    FORKS.fetch_add(1, Ordering::Relaxed);
+}
+
 #[cfg(test)]
 impl Waiter {
     /// Returns the waiter of a process that was forked from another one.
     pub(super) fn of_parent() -> Self {
-        Self { process_id: process::id().wrapping_add(1) }
+        Self { process_id: process_id().wrapping_sub(1) }
     }
 }

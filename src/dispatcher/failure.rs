@@ -7,7 +7,7 @@ use super::handler::BoxError;
 use super::key::LaneKey;
 use crate::notification::{Loss, Notification};
 
-/// A failure for good: a handler has panicked, or has returned an error in its last attempt. [`Dispatcher::on_failure`] gets it.
+/// A failure for good: a handler has panicked, or has returned an error in its last attempt, or its payload could not be decoded. [`Dispatcher::on_failure`] gets it.
 ///
 /// [`Dispatcher::on_failure`]: crate::Dispatcher::on_failure
 ///
@@ -56,7 +56,7 @@ pub(super) enum FailedInput {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum FailureCause {
-    /// The error of the last attempt.
+    /// The error of the last attempt, or of the payload that could not be decoded.
     Error(Box<dyn Error + Send + Sync>),
     /// The message of the panic. A panic is not tried again.
     Panic(String),

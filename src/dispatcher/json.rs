@@ -15,7 +15,8 @@ impl Dispatcher {
     ///
     /// A payload that cannot be decoded is a [failure](Self::on_failure) with a [`JsonError`](crate::JsonError): the handler is not called, and
     /// nothing is tried again, because the same payload would fail again. A handler that needs more than the value, such as the process id of the
-    /// sender, is added with [`on`](Self::on), and calls [`Notification::json`].
+    /// sender, is added with [`on`](Self::on), and calls [`Notification::json`]. So does one for batches, added with
+    /// [`on_batch`](Self::on_batch), for each notification.
     ///
     /// ```
     /// use pgbell::{Dispatcher, Failure, FailureCause, JsonError};

@@ -38,14 +38,14 @@ impl Filter {
     }
 
     /// Returns the accepted ones of `run`: the same bytes if these are all, otherwise a copy.
-    pub(super) fn apply(&self, frames: &Bytes, run: Run) -> (Bytes, Run) {
+    pub(super) fn apply(&self, frames: Bytes, run: Run) -> (Bytes, Run) {
         let mut accepted = Run::default();
-        for raw in wire::frames(frames).filter(|raw| self.accepts(raw)) {
+        for raw in wire::frames(&frames).filter(|raw| self.accepts(raw)) {
             accepted.count += 1;
             accepted.bytes += wire::frame_bytes(&raw);
         }
         if accepted.count == run.count {
-            return (frames.clone(), run);
+            return (frames, run);
         }
         // A queue counts the bytes of the frames: the copy has no more memory than that.
         let (mut copy, mut rest) = (BytesMut::with_capacity(accepted.bytes), &frames[..]);

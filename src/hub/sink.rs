@@ -166,7 +166,7 @@ impl HubSink {
         let mut put = |mailbox: &Mailbox, block: Bytes| {
             let (frames, run) = match &mailbox.filter {
                 None => (block, run),
-                Some(filter) => filter.apply(&block, run),
+                Some(filter) => filter.apply(block, run),
             };
             if run.count > 0 {
                 let (lost, waker) = mailbox.put(frames, run, info, place);

@@ -12,9 +12,9 @@ use super::mailbox::{Mailbox, MailboxSource, SubscriptionStats};
 use super::routes::Route;
 use super::shared::HubShared;
 use crate::error::Error;
-#[cfg(feature = "json")]
-use crate::notification::JsonStream;
 use crate::notification::{Batch, Event};
+#[cfg(feature = "json")]
+use crate::notification::{JsonStream, TryRecv};
 use crate::proto::supervisor::Listening;
 use crate::queue::{CurrentRun, Receiver, Recv};
 
@@ -133,14 +133,13 @@ impl Subscription {
     /// }
     ///
     /// let mut events = subscription.json::<UserEvent>();
-    /// while let Some(event) = events.recv().await? {
-    ///     match event {
+    /// loop {
+    ///     match events.recv().await? {
     ///         JsonEvent::Value(event, _) => println!("user {}", event.user_id),
     ///         JsonEvent::Invalid(error) => println!("{error}"),
     ///         loss => println!("read the users again: {loss}"),
     ///     }
     /// }
-    /// # Ok(())
     /// # }
     /// ```
     #[cfg(feature = "json")]
@@ -177,6 +176,14 @@ impl Subscription {
     /// Ends the subscription, as its drop does. What is unread is dropped.
     pub fn close(self) {
         drop(self);
+    }
+}
+
+#[cfg(feature = "json")]
+#[cfg_attr(docsrs, doc(cfg(feature = "json")))]
+impl TryRecv for Subscription {
+    fn try_recv(&mut self) -> Result<Option<Event>, Error> {
+        self.try_recv()
     }
 }
 

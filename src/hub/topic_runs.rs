@@ -106,6 +106,7 @@ pub(super) fn strip(frames: &[u8], run: Run, channel: usize, cut: usize) -> Byte
 #[cfg(test)]
 mod tests {
     use bytes::BytesMut;
+    use proptest::prelude::*;
 
     use super::*;
     use crate::proto::wire::BackendMessage;
@@ -163,5 +164,78 @@ mod tests {
         let frames_with_topic = frames(&["a:1", "a:", "a:x:y"]);
         let run = Run { count: 3, bytes: frames_with_topic.len() };
         assert_eq!(strip(&frames_with_topic, run, 2, 2), frames(&["1", "", "x:y"]));
+    }
+
+    /// Returns the runs as [`by_function`] finds them, which reads each frame with the codec.
+    fn found_by_codec(frames: &[u8], separator: u8) -> Vec<(String, usize, Vec<String>)> {
+        found(by_function(frames, |raw| {
+            let head = head(raw.payload, separator)?;
+            std::str::from_utf8(head.split_last()?.1).ok().map(Cow::Borrowed)
+        }))
+    }
+
+    /// Frames whose lengths may be wrong, or that may be cut.
+    fn hostile(
+        payloads: &[Vec<u8>],
+        lengths: &[(prop::sample::Index, u32)],
+        kept: usize,
+    ) -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut starts = Vec::new();
+        // Not by the encoder, which checks the payload.
+        for payload in payloads {
+            starts.push(out.len());
+            let length = u32::try_from(4 + 4 + 3 + payload.len() + 1).unwrap();
+            out.extend_from_slice(b"A");
+            out.extend_from_slice(&length.to_be_bytes());
+            out.extend_from_slice(b"\0\0\0\x07ch\0");
+            out.extend_from_slice(payload);
+            out.push(0);
+        }
+        for (index, length) in lengths.iter().filter(|_| !starts.is_empty()) {
+            let at = *index.get(&starts) + 1;
+            out[at..at + 4].copy_from_slice(&length.to_be_bytes());
+        }
+        out.truncate(kept);
+        out
+    }
+
+    proptest! {
+        /// Few bytes, so that topics are often equal, or begin with each other.
+        #[test]
+        fn the_runs_by_prefix_are_those_of_the_codec(
+            payloads in prop::collection::vec("[aäb:/]{0,4}", 0..12),
+            separator in prop::sample::select(vec![b':', b'/']),
+        ) {
+            let payloads: Vec<&str> = payloads.iter().map(|payload| &**payload).collect();
+            let frames = frames(&payloads);
+            prop_assert_eq!(found(by_prefix(&frames, 2, separator)), found_by_codec(&frames, separator));
+        }
+
+        /// Such frames are never received: the codec has checked them. Nothing panics, and no run has bytes that are not of whole frames.
+        #[test]
+        fn hostile_frames_have_runs_of_whole_frames(
+            payloads in prop::collection::vec(prop::collection::vec(prop::sample::select(vec![b'a', b':', 0, 0xff]), 0..5), 0..6),
+            lengths in prop::collection::vec((any::<prop::sample::Index>(), prop_oneof![0..24_u32, any::<u32>()]), 0..3),
+            kept in 0..120_usize,
+            channel in 0..6_usize,
+        ) {
+            let frames = hostile(&payloads, &lengths, kept);
+            let mut end = 0;
+            for run in by_prefix(&frames, channel, b':') {
+                let at = run.frames.as_ptr() as usize - frames.as_ptr() as usize;
+                prop_assert!(at >= end, "two runs overlap");
+                end = at + run.frames.len();
+                prop_assert_eq!(run.run.bytes, run.frames.len());
+                let mut rest = run.frames;
+                for _ in 0..run.run.count {
+                    let (payload, behind) = first_payload(rest, channel).expect("a whole frame");
+                    let topic = head(payload, b':').map(|head| &head[..head.len() - 1]);
+                    prop_assert_eq!(topic, Some(run.key.as_bytes()));
+                    rest = behind;
+                }
+                prop_assert!(rest.is_empty());
+            }
+        }
     }
 }

@@ -338,6 +338,12 @@ impl ListenerBuilder {
         self
     }
 
+    /// Returns the `close_timeout`.
+    #[cfg(feature = "blocking")]
+    pub(crate) fn close_limit(&self) -> Duration {
+        self.close_timeout
+    }
+
     /// Sets the hook: a function that runs when the session listens to every channel, at the start and after every
     /// [`Gap`](crate::Gap), before any notification is delivered.
     ///

@@ -32,9 +32,9 @@ pub use self::scope::ListenScope;
 pub use self::stats::Stats;
 use crate::config::Config;
 use crate::error::Error;
-#[cfg(feature = "json")]
-use crate::notification::JsonStream;
 use crate::notification::{Batch, Event, Gap};
+#[cfg(feature = "json")]
+use crate::notification::{JsonStream, TryRecv};
 use crate::proto::ring::Consumer;
 use crate::proto::session::{Rows, channel_names};
 use crate::proto::supervisor::{Listening, State};
@@ -177,14 +177,13 @@ impl Listener {
     /// }
     ///
     /// let mut events = listener.json::<UserEvent>();
-    /// while let Some(event) = events.recv().await? {
-    ///     match event {
+    /// loop {
+    ///     match events.recv().await? {
     ///         JsonEvent::Value(event, _) => println!("user {}", event.user_id),
     ///         JsonEvent::Invalid(error) => println!("{error}"),
     ///         loss => println!("read the users again: {loss}"),
     ///     }
     /// }
-    /// # Ok(())
     /// # }
     /// ```
     #[cfg(feature = "json")]
@@ -361,6 +360,14 @@ impl Listener {
     /// The listener closes even if the future is dropped.
     pub async fn close(self) {
         self.running.close().await;
+    }
+}
+
+#[cfg(feature = "json")]
+#[cfg_attr(docsrs, doc(cfg(feature = "json")))]
+impl TryRecv for Listener {
+    fn try_recv(&mut self) -> Result<Option<Event>, Error> {
+        self.try_recv()
     }
 }
 

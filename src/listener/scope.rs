@@ -12,9 +12,9 @@ use tokio::sync::oneshot;
 
 use super::Listener;
 use crate::error::Error;
-#[cfg(feature = "json")]
-use crate::notification::JsonStream;
 use crate::notification::{Batch, Event};
+#[cfg(feature = "json")]
+use crate::notification::{JsonStream, TryRecv};
 use crate::proto::supervisor::{Listening, Reply};
 
 /// The answer to the UNLISTEN of a scope that was dropped.
@@ -189,6 +189,14 @@ impl Drop for ListenScope<'_> {
         if !self.own.is_empty() {
             self.listener.leaving = Some(self.listener.running.handle.leave(&self.own));
         }
+    }
+}
+
+#[cfg(feature = "json")]
+#[cfg_attr(docsrs, doc(cfg(feature = "json")))]
+impl TryRecv for ListenScope<'_> {
+    fn try_recv(&mut self) -> Result<Option<Event>, Error> {
+        self.try_recv()
     }
 }
 

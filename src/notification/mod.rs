@@ -24,10 +24,10 @@ use std::time::SystemTime;
 #[cfg_attr(not(feature = "proto"), allow(unreachable_pub, reason = "`proto` exports it"))]
 pub use batch::ReceiveInfo;
 pub use batch::{Batch, BatchIter};
-#[cfg(all(feature = "json", feature = "tokio"))]
-pub use json::JsonStream;
 #[cfg(feature = "json")]
 pub use json::{JsonError, JsonEvent};
+#[cfg(all(feature = "json", feature = "tokio"))]
+pub use json::{JsonStream, TryRecv};
 pub(crate) use loss::Refusals;
 pub use loss::{Event, Gap, Lagged, Loss};
 pub use owned::Notification;

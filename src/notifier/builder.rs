@@ -120,6 +120,12 @@ impl NotifierBuilder {
         self
     }
 
+    /// Returns the `answer_timeout`.
+    #[cfg(feature = "blocking")]
+    pub(crate) fn answer_limit(&self) -> Duration {
+        self.answer_timeout
+    }
+
     /// Sets the size of the queue, which holds all unanswered calls: 1 to 268,435,456 bytes (256 MiB), by default 8 MiB.
     /// Each call takes 512 bytes and its channels and payloads. Further calls wait, and get room in the order in which
     /// they were made.

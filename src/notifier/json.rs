@@ -9,7 +9,8 @@ use crate::error::{Error, ErrorKind};
 impl Notifier {
     /// Sends one notification whose payload is the value as JSON, without white space. It is committed when this returns.
     ///
-    /// [`Notification::json`](crate::Notification::json) decodes it.
+    /// [`Notification::json`](crate::Notification::json) decodes it. For several values in one transaction, write each with
+    /// `serde_json::to_string`, and send them with [`notify_many`](Self::notify_many).
     ///
     /// ```no_run
     /// # async fn example(notifier: pgbell::Notifier) -> Result<(), pgbell::Error> {
@@ -26,8 +27,9 @@ impl Notifier {
     /// ```
     ///
     /// # Errors
-    /// - [`ErrorKind::Misuse`] if the value cannot be written as JSON, such as a map whose keys are not strings. The
-    ///   [source](std::error::Error::source) is the error of serde_json. Nothing was sent.
+    /// - [`ErrorKind::Misuse`] if the value cannot be written as JSON, such as a map whose keys are not strings. Nothing was sent. The
+    ///   [source](std::error::Error::source) is the error of serde_json, whose text can contain a value if the implementation of `T` writes one
+    ///   into it.
     /// - As [`notify`](Self::notify): a value of more than 7,999 bytes as JSON is a payload that is too long.
     ///
     /// # Panics

@@ -3,6 +3,8 @@
 mod ending;
 mod hook;
 mod in_runtime;
+#[cfg(feature = "json")]
+mod json;
 
 use std::sync::mpsc;
 use std::thread;
@@ -158,6 +160,54 @@ fn a_timeout_ends_a_receive_after_its_time_and_loses_nothing() {
     scene.notify("a", 1..2);
     assert_eq!(number(listener.recv_timeout(Duration::MAX).unwrap().unwrap()), 1);
     assert_eq!(connection.recv_batch_timeout(Duration::MAX).unwrap().unwrap().len(), 1);
+}
+
+/// In the thread that calls, in a background thread, and in that of a listener with a hook. An earlier version waited for the next tick of the
+/// timer, one to two milliseconds.
+#[test]
+fn a_receive_without_time_reads_what_is_there_and_does_not_wait_for_a_timer() {
+    // A quarter of many receives is faster than this: a loaded machine slows both down.
+    let quartile = |connection: &mut Connection, timeout| {
+        let mut all: Vec<_> = (0..200)
+            .map(|_| {
+                let begin = Instant::now();
+                assert!(connection.recv_batch_timeout(timeout).unwrap().is_none());
+                begin.elapsed()
+            })
+            .collect();
+        all.sort();
+        all[50]
+    };
+    let poll = move |connection: &mut Connection| {
+        connection.listen("a").unwrap();
+        let [none, tick] =
+            [Duration::ZERO, Duration::from_nanos(1)].map(|t| quartile(connection, t));
+        connection.notify("a", "1").unwrap();
+        connection.unlisten("a").unwrap();
+        let found = connection.recv_batch_timeout(Duration::ZERO).unwrap().map(|batch| batch.len());
+        (none < tick / 2, found)
+    };
+    let scene = Scene::new();
+    let mut connection = Connection::connect(scene.url()).unwrap();
+    assert_eq!(poll(&mut connection), (true, Some(1)));
+    let runtime = Builder::new_current_thread().build().unwrap();
+    assert_eq!(runtime.block_on(async { poll(&mut connection) }), (true, Some(1)));
+    let (sender, found) = mpsc::channel();
+    let builder = Listener::builder(scene.url()).on_live(move |mut connection, _| {
+        sender.send(poll(&mut connection)).unwrap();
+        Ok(())
+    });
+    let listener = builder.connect().unwrap();
+    assert_eq!(found.recv_timeout(LONG).unwrap(), (true, Some(1)));
+
+    // What arrives is found without a wait, as soon as it is there.
+    connection.listen("a").unwrap();
+    scene.notify("a", 0..1);
+    let begin = Instant::now();
+    while connection.recv_batch_timeout(Duration::ZERO).unwrap().is_none() {
+        assert!(begin.elapsed() < LONG, "it is not noticed");
+    }
+    listener.close();
 }
 
 /// A thread that is parked, and one that is about to be.

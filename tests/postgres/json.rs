@@ -28,8 +28,7 @@ where
     S: Stream<Item = Result<Event, pgbell::Error>> + Unpin,
     T: DeserializeOwned,
 {
-    let event = tokio::time::timeout(TEST_TIMEOUT, events.recv()).await.expect("nothing arrives");
-    event.unwrap().expect("the stream has ended")
+    tokio::time::timeout(TEST_TIMEOUT, events.recv()).await.expect("nothing arrives").unwrap()
 }
 
 /// Returns the next event in short.
@@ -153,10 +152,12 @@ fn s9_losses_and_the_end_are_at_their_places_among_the_values() {
         until("the hub has received it", || hub.stats().connection.received == 6).await;
         orders.get_ref().handle().close().await;
         assert_eq!(short(&mut orders).await, "Order { id: 5 }");
-        assert!(orders.recv().await.unwrap().is_none());
+        assert_eq!(orders.recv().await.unwrap_err().kind(), ErrorKind::Closed);
         hub.close().await;
-        assert_eq!(short(&mut subscription).await, "Order { id: 5 }");
-        assert!(subscription.recv().await.unwrap().is_none());
+        let last = subscription.try_recv().unwrap().unwrap();
+        assert_eq!(last.into_value(), Some(Order { id: 5 }));
+        assert_eq!(subscription.try_recv().unwrap_err().kind(), ErrorKind::Closed);
+        assert_eq!(subscription.recv().await.unwrap_err().kind(), ErrorKind::Closed);
     });
 }
 
@@ -173,7 +174,8 @@ fn s9_the_error_that_ends_the_listener_is_returned_once() {
         admin.simple_query(&format!("SELECT pg_terminate_backend({process_id})")).await.unwrap();
         assert_eq!(short(&mut orders).await, "Order { id: 1 }");
         assert_eq!(orders.recv().await.unwrap_err().sqlstate(), Some("57P01"));
-        assert!(orders.recv().await.unwrap().is_none());
+        assert_eq!(orders.recv().await.unwrap_err().kind(), ErrorKind::Closed);
+        assert_eq!(orders.try_recv().unwrap_err().kind(), ErrorKind::Closed);
     });
 }
 
@@ -193,6 +195,12 @@ fn s9_every_stream_of_events_can_be_decoded() {
         let mut by_reference = JsonStream::<_, Order>::new(&mut listener);
         notifier.notify_json("orders", &json!({"id": 2})).await.unwrap();
         assert_eq!(short(&mut by_reference).await, "Order { id: 2 }");
+        assert!(by_reference.try_recv().unwrap().is_none());
+        notifier.notify_many([("orders", "{\"id\": 1}"), ("orders", "x")]).await.unwrap();
+        until_received(by_reference.get_ref(), 4).await;
+        assert_eq!(by_reference.try_recv().unwrap().unwrap().into_value(), Some(Order { id: 1 }));
+        let invalid = by_reference.try_recv().unwrap().unwrap();
+        assert_eq!(invalid.into_notification().unwrap().payload(), "x");
         let boxed: Pin<Box<Events>> = Box::pin(listener);
         let mut boxed = JsonStream::<_, Order>::new(boxed);
         notifier.notify_json("orders", &json!({"id": 3})).await.unwrap();

@@ -384,7 +384,7 @@ fn a_filtered_copy_takes_no_more_memory_than_its_bytes() {
     let ((x, in_x), (y, in_y)) = (frames("a", 1, &"x".repeat(1_600)), frames("a", 1, "y"));
     let bytes = Bytes::from([&x[..], &y[..]].concat().repeat(5));
     let run = Run { count: 10, bytes: 5 * (in_x.bytes + in_y.bytes) };
-    let (copy, accepted) = filter.apply(&bytes, run);
+    let (copy, accepted) = filter.apply(bytes, run);
     assert_eq!(accepted, Run { count: 5, bytes: 5 * in_x.bytes });
     assert_eq!(&copy[..], x.repeat(5));
     let copy = copy.try_into_mut().unwrap();

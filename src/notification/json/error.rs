@@ -13,8 +13,8 @@ use crate::proto::wire::escape::Escaped;
 ///
 /// As an [`Error`] it has the kind [`Decode`](ErrorKind::Decode), and [`Error::reason`] returns it.
 ///
-/// Its texts contain the channel, the length of the payload, what was expected, and the position, but no value of the payload: it is the
-/// application's data. The text of serde_json, which [`cause`](Self::cause) returns, can contain values. Therefore it is not a
+/// Its texts contain the channel, the length of the payload, what was expected, and usually the position, but no value of the payload: it is
+/// the application's data. The text of serde_json, which [`cause`](Self::cause) returns, can contain values. Therefore it is not a
 /// [`source`](std::error::Error::source), which reporters print.
 ///
 /// ```
@@ -70,7 +70,7 @@ impl JsonError {
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         self.is_empty().then_some(
-            "a NOTIFY without a payload sends an empty one: send JSON, or test payload_bytes().is_empty() before it is decoded",
+            "a NOTIFY without a payload sends an empty one: send JSON, or do not decode a notification whose payload is empty",
         )
     }
 
@@ -89,12 +89,14 @@ impl fmt::Display for JsonError {
             return write!(f, "the payload on channel {channel} is empty, expected JSON");
         }
         let (bytes, cause) = (self.notification().payload_bytes().len(), self.cause());
-        write!(f, "the payload on channel {channel}, {bytes} bytes, cannot be decoded: ")?;
+        let plural = if bytes == 1 { "" } else { "s" };
+        write!(f, "the payload on channel {channel}, {bytes} byte{plural}, cannot be decoded: ")?;
         write_cause(f, cause)?;
-        match (cause.line(), cause.column()) {
-            (0, _) => Ok(()),
-            (line, column) => write!(f, ", line {line} column {column}"),
+        let (line, column) = (cause.line(), cause.column());
+        if is_position(self.notification().payload_bytes(), line, column) {
+            write!(f, ", line {line} column {column}")?;
         }
+        Ok(())
     }
 }
 
@@ -117,24 +119,44 @@ impl From<JsonError> for Error {
     }
 }
 
+/// Returns whether the payload has this position. serde_json takes one out of the text of an error of the type too, where it can be anything.
+fn is_position(payload: &[u8], line: usize, column: usize) -> bool {
+    let mut lines = payload.split(|byte| *byte == b'\n');
+    let length = line.checked_sub(1).and_then(|before| lines.nth(before)).map(<[u8]>::len);
+    length.is_some_and(|length| column <= length)
+}
+
 /// How the texts of serde and serde_json about a value begin, each with what is shown instead.
-const VALUES: [(&str, &str); 8] = [
+const VALUES: [(&str, &str); 18] = [
     ("boolean `", "a boolean"),
     ("integer `", "an integer"),
     ("floating point `", "a floating-point number"),
+    // With the feature `arbitrary_precision` of serde_json.
+    ("number", "a number"),
     ("character `", "a character"),
     ("string \"", "a string"),
+    ("byte array", "bytes"),
     ("null", "null"),
+    ("unit value", "null"),
+    ("Option value", "an option"),
+    ("newtype struct", "a newtype struct"),
     ("sequence", "an array"),
     ("map", "an object"),
+    ("enum", "an enum"),
+    ("unit variant", "a unit variant"),
+    ("newtype variant", "a newtype variant"),
+    ("tuple variant", "a tuple variant"),
+    ("struct variant", "a struct variant"),
 ];
 
-/// The same for the other texts that end with what was expected.
+/// The same for the other texts about what was found.
 const OTHERS: [(&str, &str); 3] = [
     ("unknown variant `", "an unknown variant"),
-    ("unknown field `", "an unknown field"),
+    (UNKNOWN_FIELD, "an unknown field"),
     ("invalid length ", "another length"),
 ];
+
+const UNKNOWN_FIELD: &str = "unknown field `";
 
 /// Writes what is wrong, without values of the payload: the texts of serde without the value, and none of a type's own texts, unless it imitates
 /// those of serde.
@@ -176,8 +198,11 @@ fn found(text: &str) -> Option<&'static str> {
 }
 
 /// Returns what was expected, from a text that ends with it. Only the last of these words are those of serde: the value is before them, and can
-/// contain them.
+/// contain them. After an unknown field there is none: if the type has a flattened field, the text ends with the name in the payload.
 fn expected(text: &str) -> Option<Escaped<'_>> {
+    if text.starts_with(UNKNOWN_FIELD) {
+        return None;
+    }
     let is_none = [", there are no variants", ", there are no fields"];
     if is_none.iter().any(|end| text.ends_with(end)) {
         return None;

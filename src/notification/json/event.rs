@@ -50,12 +50,31 @@ impl<T> JsonEvent<T> {
         }
     }
 
+    /// Returns the value by value, if the event has one.
+    #[must_use]
+    pub fn into_value(self) -> Option<T> {
+        match self {
+            Self::Value(value, _) => Some(value),
+            Self::Invalid(_) | Self::Gap(_) | Self::Lagged(_) => None,
+        }
+    }
+
     /// Returns the notification, decoded or not, unless the event is a loss.
     #[must_use]
     pub fn notification(&self) -> Option<&Notification> {
         match self {
             Self::Value(_, notification) => Some(notification),
             Self::Invalid(error) => Some(error.notification()),
+            Self::Gap(_) | Self::Lagged(_) => None,
+        }
+    }
+
+    /// Returns the notification by value, decoded or not, unless the event is a loss.
+    #[must_use]
+    pub fn into_notification(self) -> Option<Notification> {
+        match self {
+            Self::Value(_, notification) => Some(notification),
+            Self::Invalid(error) => Some(error.into_notification()),
             Self::Gap(_) | Self::Lagged(_) => None,
         }
     }

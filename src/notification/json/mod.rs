@@ -19,7 +19,7 @@ use serde_core::de::Deserialize;
 pub use self::error::JsonError;
 pub use self::event::JsonEvent;
 #[cfg(feature = "tokio")]
-pub use self::stream::JsonStream;
+pub use self::stream::{JsonStream, TryRecv};
 use super::{Notification, NotificationRef};
 
 impl Notification {

@@ -11,7 +11,7 @@ use serde_core::de::DeserializeOwned;
 
 use super::super::Event;
 use super::event::JsonEvent;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 
 /// Decodes the payloads of a stream of events as JSON. Returned by [`Listener::json`](crate::Listener::json),
 /// [`ListenScope::json`](crate::ListenScope::json) and [`Subscription::json`](crate::Subscription::json).
@@ -31,14 +31,13 @@ use crate::error::Error;
 ///
 /// let listener = Listener::builder("postgres://localhost/shop").channels(["user_updates"]).connect().await?;
 /// let mut events = listener.json::<UserEvent>();
-/// while let Some(event) = events.recv().await? {
-///     match event {
+/// loop {
+///     match events.recv().await? {
 ///         JsonEvent::Value(event, _) => println!("user {}: {}", event.user_id, event.action),
 ///         JsonEvent::Invalid(error) => println!("{error}"),
 ///         loss => println!("read the users again: {loss}"),
 ///     }
 /// }
-/// # Ok(())
 /// # }
 /// ```
 ///
@@ -49,6 +48,23 @@ pub struct JsonStream<S, T> {
     events: S,
     // It has no `T`.
     values: PhantomData<fn() -> T>,
+}
+
+/// A stream of events that can be received from without waiting: a [`Listener`](crate::Listener), a [`ListenScope`](crate::ListenScope), a
+/// [`Subscription`](crate::Subscription), or a reference to one. Implement it for a stream of your own to call [`JsonStream::try_recv`].
+#[cfg_attr(docsrs, doc(cfg(feature = "json")))]
+pub trait TryRecv {
+    /// Returns the next event, if one is queued.
+    ///
+    /// # Errors
+    /// See [`Listener::try_recv`](crate::Listener::try_recv).
+    fn try_recv(&mut self) -> Result<Option<Event>, Error>;
+}
+
+impl<S: TryRecv + ?Sized> TryRecv for &mut S {
+    fn try_recv(&mut self) -> Result<Option<Event>, Error> {
+        (**self).try_recv()
+    }
 }
 
 impl<S, T> JsonStream<S, T> {
@@ -82,20 +98,40 @@ where
     S: Stream<Item = Result<Event, Error>> + Unpin,
     T: DeserializeOwned,
 {
-    /// Waits for the next event. `None`: the stream has ended.
+    /// Waits for the next event.
     ///
     /// # Errors
-    /// The error that the listener or the hub ended with, once, when everything that was received is delivered. A payload that cannot be
-    /// decoded is no error, but an event.
+    /// - The error that the listener or the hub ended with, once, when everything that was received is delivered.
+    /// - [`ErrorKind::Closed`] after that, and after a close, as [`Listener::recv`](crate::Listener::recv): the stream has ended.
+    ///
+    /// A payload that cannot be decoded is no error, but an event.
     ///
     /// # Panics
     /// Where the implementation of `T` panics. The notification of that payload is lost.
     ///
     /// # Cancel safety
     /// A dropped future loses nothing.
-    pub async fn recv(&mut self) -> Result<Option<JsonEvent<T>>, Error> {
-        poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await.transpose()
+    pub async fn recv(&mut self) -> Result<JsonEvent<T>, Error> {
+        poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await.unwrap_or_else(|| Err(ended()))
     }
+}
+
+impl<S: TryRecv, T: DeserializeOwned> JsonStream<S, T> {
+    /// Returns the next event, if one is queued.
+    ///
+    /// # Errors
+    /// Those of the listener, the scope or the subscription: see [`Listener::try_recv`](crate::Listener::try_recv).
+    ///
+    /// # Panics
+    /// Where the implementation of `T` panics. The notification of that payload is lost.
+    pub fn try_recv(&mut self) -> Result<Option<JsonEvent<T>>, Error> {
+        Ok(self.events.try_recv()?.map(JsonEvent::from))
+    }
+}
+
+#[cold]
+fn ended() -> Error {
+    Error::new(ErrorKind::Closed, "the stream of events has ended")
 }
 
 impl<S, T> Stream for JsonStream<S, T>

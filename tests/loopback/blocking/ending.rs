@@ -171,6 +171,41 @@ fn a_close_waits_for_the_close_timeout() {
     assert!((timeout..SOON).contains(&begin.elapsed()), "{:?}", begin.elapsed());
 }
 
+/// The thread is blocked by a task of the application, as it could be by a recorder of log events. An earlier version waited forever.
+#[test]
+fn a_close_returns_although_the_application_blocks_the_background_thread() {
+    let scene = Scene::new();
+    let (start, started) = tokio::sync::oneshot::channel::<()>();
+    let (blocking, blocked) = mpsc::channel();
+    let (release, released) = mpsc::channel::<()>();
+    let task = Mutex::new(Some(async move {
+        let _ = started.await;
+        blocking.send(()).unwrap();
+        let _ = released.recv();
+    }));
+    let listener = Listener::builder(scene.url())
+        .close_timeout(Duration::from_millis(1))
+        .on_live(move |_, _| {
+            if let Some(task) = task.lock().unwrap().take() {
+                tokio::runtime::Handle::current().spawn(task);
+            }
+            Ok(())
+        })
+        .connect()
+        .unwrap();
+    start.send(()).unwrap();
+    blocked.recv_timeout(LONG).unwrap();
+    let handle = listener.handle();
+    let begin = Instant::now();
+    handle.close();
+    listener.close();
+    assert!(begin.elapsed() < SOON, "{:?}", begin.elapsed());
+    assert_ne!(handle.state(), State::Closed);
+    drop(release);
+    handle.wait_state(State::Closed).unwrap();
+    scene.until_no_session();
+}
+
 #[test]
 fn a_drop_in_a_task_does_not_wait() {
     let connect = |url| Listener::builder(url).close_timeout(LONG).connect();

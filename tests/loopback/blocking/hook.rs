@@ -1,7 +1,7 @@
 //! Hooks and other functions of the user.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -85,6 +85,23 @@ fn a_run_of_the_hook_that_is_cancelled_returns_from_its_call_and_the_next_one_fo
     release.send(()).unwrap();
     assert!(matches!(next(&mut listener), Event::Gap(_)));
     assert!(begun.load(Ordering::Relaxed) > 2);
+}
+
+/// Each hook waits for the other one. An earlier version ran them one after the other: a listener did not reconnect while the hook of another
+/// one ran.
+#[test]
+fn the_hooks_of_two_listeners_of_one_builder_run_at_the_same_time() {
+    let scene = Scene::new();
+    let both = Arc::new(Barrier::new(2));
+    let builder = Listener::builder(scene.url()).on_live_timeout(LONG / 4).on_live(move |_, _| {
+        both.wait();
+        Ok(())
+    });
+    let other = builder.clone();
+    let connecting = thread::spawn(move || other.connect().map(Listener::close));
+    builder.connect().unwrap().close();
+    connecting.join().unwrap().unwrap();
+    scene.until_no_session();
 }
 
 #[test]

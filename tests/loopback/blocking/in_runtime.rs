@@ -1,9 +1,10 @@
 //! Calls inside of a tokio runtime.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use pgbell::blocking::{Connection, Notifier};
-use pgbell::{Event, State};
+use pgbell::{ErrorKind, Event, State};
 use tokio::runtime::Builder;
 
 use super::{LONG, Scene, next, number};
@@ -101,4 +102,40 @@ fn a_timeout_in_a_task_does_not_need_the_timers_of_its_runtime() {
         assert!(listener.recv_timeout(Duration::from_millis(20)).unwrap().is_none());
         assert!(begin.elapsed() >= Duration::from_millis(20));
     });
+}
+
+/// The name of the variable with which a test starts itself in a process of its own, in which no thread can be started.
+const CHILD_URL: &str = "PGBELL_NO_THREAD_CHILD_URL";
+
+/// An earlier version lost the connection with the thread.
+#[test]
+fn a_connection_for_which_no_thread_can_be_started_works_outside_of_the_runtime() {
+    if let Ok(url) = std::env::var(CHILD_URL) {
+        return use_without_a_thread(&url);
+    }
+    let scene = Scene::new();
+    let name = "blocking::in_runtime::a_connection_for_which_no_thread_can_be_started_works_outside_of_the_runtime";
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child.args([name, "--exact", "--nocapture", "--test-threads=1"]);
+    // The stack of every thread: more than there is address space. With a password no file is read, which takes a thread.
+    child.env("RUST_MIN_STACK", (1_u64 << 60).to_string()).env("PGPASSWORD", "pencil");
+    child.env(CHILD_URL, scene.url());
+    let output = child.output().unwrap();
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && printed.contains("1 passed"), "{output:?}");
+    scene.until_no_session();
+}
+
+fn use_without_a_thread(url: &str) {
+    assert!(std::thread::Builder::new().spawn(|| {}).is_err());
+    let mut connection = Connection::connect(url).unwrap();
+    connection.listen("a").unwrap();
+    let runtime = Builder::new_current_thread().build().unwrap();
+    for _ in 0..2 {
+        let refused = runtime.block_on(async { connection.simple_query("SELECT 1") }).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Connect, "{refused}");
+        connection.notify("a", "x").unwrap();
+        assert_eq!(connection.recv_batch().unwrap().len(), 1);
+    }
+    connection.close();
 }

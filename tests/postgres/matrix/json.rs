@@ -53,7 +53,7 @@ fn s9_user_events_are_sent_and_received_as_values(major: u32) {
         let senders = [notifier.process_id(), sql.process_id()];
         for (expected, sender) in [by_notifier, by_sql].into_iter().zip(senders) {
             for received in [listener.recv().await, subscription.recv().await] {
-                match received.unwrap().unwrap() {
+                match received.unwrap() {
                     JsonEvent::Value(event, notification) => {
                         assert_eq!(event, expected);
                         assert_eq!(Some(notification.process_id()), sender);

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use futures_core::{FusedStream, Stream};
 
-use super::super::{JsonEvent, JsonStream};
+use super::super::{JsonEvent, JsonStream, TryRecv};
 use super::notification;
 use crate::error::{Error, ErrorKind};
 use crate::notification::{Event, Gap, Lagged};
@@ -29,6 +29,13 @@ impl Stream for Scripted {
     }
 }
 
+impl TryRecv for Scripted {
+    fn try_recv(&mut self) -> Result<Option<Event>, Error> {
+        let ended = || Err(Error::new(ErrorKind::Closed, "ended"));
+        self.0.pop_front().map_or_else(ended, Option::transpose)
+    }
+}
+
 impl FusedStream for Scripted {
     fn is_terminated(&self) -> bool {
         self.0.is_empty()
@@ -43,17 +50,21 @@ fn sent(payload: &str) -> Option<Result<Event, Error>> {
 fn polled(events: &mut JsonStream<Scripted, u8>) -> String {
     match pin!(events.recv()).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Pending => "pending".to_owned(),
-        Poll::Ready(Ok(None)) => "end".to_owned(),
+        Poll::Ready(Err(error)) if error.kind() == ErrorKind::Closed => "end".to_owned(),
         Poll::Ready(Err(error)) => error.to_string(),
-        Poll::Ready(Ok(Some(event))) => match event {
-            JsonEvent::Value(value, notification) => {
-                assert_eq!(notification.payload(), value.to_string());
-                format!("value {value}")
-            }
-            JsonEvent::Invalid(error) => format!("invalid {}", error.notification().payload()),
-            JsonEvent::Gap(gap) => format!("gap {}", gap.epoch()),
-            JsonEvent::Lagged(lagged) => format!("lagged {}", lagged.count()),
-        },
+        Poll::Ready(Ok(event)) => short(event),
+    }
+}
+
+fn short(event: JsonEvent<u8>) -> String {
+    match event {
+        JsonEvent::Value(value, notification) => {
+            assert_eq!(notification.payload(), value.to_string());
+            format!("value {value}")
+        }
+        JsonEvent::Invalid(error) => format!("invalid {}", error.notification().payload()),
+        JsonEvent::Gap(gap) => format!("gap {}", gap.epoch()),
+        JsonEvent::Lagged(lagged) => format!("lagged {}", lagged.count()),
     }
 }
 
@@ -97,4 +108,17 @@ fn what_is_not_received_is_still_in_the_stream_of_events() {
     assert_eq!((events.get_ref().0.len(), events.get_mut().0.len()), (1, 1));
     assert!(format!("{events:?}").starts_with("JsonStream(Scripted("));
     assert_eq!(events.into_inner().0.len(), 1);
+}
+
+#[test]
+fn a_try_recv_returns_what_is_queued_and_ends_as_a_receive() {
+    let cause = Error::new(ErrorKind::Connect, "lost");
+    let script = [sent("1"), None, sent("x"), Some(Err(cause))];
+    let mut events = JsonStream::<_, u8>::new(Scripted(script.into()));
+    let mut next = || events.try_recv().map(|event| event.map(short));
+    assert_eq!(next().unwrap().as_deref(), Some("value 1"));
+    assert_eq!(next().unwrap(), None);
+    assert_eq!(next().unwrap().as_deref(), Some("invalid x"));
+    assert_eq!(next().unwrap_err().kind(), ErrorKind::Connect);
+    assert_eq!(next().unwrap_err().kind(), ErrorKind::Closed);
 }
