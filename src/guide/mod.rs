@@ -1,6 +1,7 @@
 //! The guide: chapters for users, with examples that are compiled and tested.
 //!
 #![cfg_attr(feature = "blocking", doc = "- [`blocking`]: threads without async.")]
+//! - [`existing_queues`]: wake-ups beside pgmq, River, graphile-worker and queues that are written by hand.
 //! - [`fan_out`]: one connection for many subscribers, and topics.
 //! - [`handlers`]: a function for each channel or topic, with retries and a bounded end.
 //! - `json`, with the feature `json`: payloads as values of your types, and topics that are fields of them.
@@ -11,6 +12,9 @@
 #[cfg(feature = "blocking")]
 #[doc = include_str!("blocking.md")]
 pub mod blocking {}
+
+#[doc = include_str!("existing_queues.md")]
+pub mod existing_queues {}
 
 #[doc = include_str!("fan_out.md")]
 pub mod fan_out {}

@@ -30,6 +30,7 @@ mod matrix;
 mod memory;
 mod notifier;
 mod nudge;
+mod nudge_refused;
 mod overflow;
 mod pins;
 mod pooler;
