@@ -42,7 +42,7 @@ async fn do_batch(
     let claimed = connection.query(claim, &[Some(&limit)]).await?;
     // Before they are handled: after a full batch another worker claims the next ones meanwhile.
     worker.found(claimed.len());
-    for row in &claimed {
+    for row in claimed.iter() {
         let (Some(id), Some(attempts)) = (row.get(0), row.get(1)) else { continue };
         match handle(id, attempts) {
             Ok(()) => {

@@ -116,9 +116,16 @@ fn synchronous_commit_is_off_for_nudges_and_nothing_of_it_is_left() {
         owner
             .simple_query(
                 "CREATE TABLE seen (id int GENERATED ALWAYS AS IDENTITY, setting text, pid int);
+                 -- A deferred trigger is executed by the commit.
+                 CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
+                     UPDATE public.seen SET pid = pg_backend_pid(),
+                         setting = current_setting('synchronous_commit') WHERE id = NEW.id;
+                     RETURN NULL;
+                 END$$;
+                 CREATE CONSTRAINT TRIGGER see AFTER INSERT ON seen DEFERRABLE INITIALLY DEFERRED
+                     FOR EACH ROW EXECUTE FUNCTION see();
                  CREATE FUNCTION record() RETURNS void LANGUAGE sql AS
-                     $$INSERT INTO public.seen (setting, pid)
-                       VALUES (current_setting('synchronous_commit'), pg_backend_pid())$$;
+                     'INSERT INTO public.seen DEFAULT VALUES';
                  ALTER FUNCTION pg_catalog.pg_notify RENAME TO pg_notify_itself;
                  CREATE FUNCTION pg_catalog.pg_notify(text, text) RETURNS void LANGUAGE sql AS
                      $$SELECT public.record(); SELECT pg_catalog.pg_notify_itself($1, $2)$$",
@@ -138,7 +145,7 @@ fn synchronous_commit_is_off_for_nudges_and_nothing_of_it_is_left() {
             assert_eq!(value(&mut other, "SHOW synchronous_commit").await, "on");
             other.simple_query("SELECT record()").await.unwrap();
         }
-        // In the transaction of each nudge, and after it.
+        // At the commit of each nudge, and at that of a later transaction.
         assert_eq!(
             value(&mut owner, "SELECT string_agg(setting, ' ' ORDER BY id) FROM seen").await,
             "off on off on off on"

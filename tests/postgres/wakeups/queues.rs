@@ -61,7 +61,7 @@ async fn work(
         let read = "SELECT msg_id, message FROM pgmq.read('orders', 30, $1::int)";
         let messages = connection.query(read, &[Some(&limit)]).await?;
         let is_full = worker.found(messages.len());
-        for message in &messages {
+        for message in messages.iter() {
             let (Some(id), Some(text)) = (message.get(0), message.get(1)) else { continue };
             done.send(text.to_owned()).unwrap();
             connection.query("SELECT pgmq.delete('orders', $1::bigint)", &[Some(id)]).await?;
