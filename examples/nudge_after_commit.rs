@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use pgbell::{Connection, Error, Notifier, Wake, WakeTask, WakeWorker, Wakeups};
+use tokio::task::JoinSet;
 
 const JOBS: usize = 20;
 
@@ -38,6 +39,17 @@ async fn work(
     Ok(())
 }
 
+/// Waits until there are no jobs.
+async fn until_done(connection: &mut Connection) -> Result<(), Error> {
+    loop {
+        let left = connection.simple_query("SELECT count(*) FROM pgbell_example.job").await?;
+        if left.first().and_then(|rows| rows.get(0)?.get(0)) == Some("0") {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 #[tokio::main]
 #[allow(clippy::print_stdout)]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -45,7 +57,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut writer = Connection::connect(&url).await?;
     writer
         .simple_query(
-            "CREATE SCHEMA pgbell_example; \
+            "DROP SCHEMA IF EXISTS pgbell_example CASCADE; \
+             CREATE SCHEMA pgbell_example; \
              CREATE TABLE pgbell_example.job (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY)",
         )
         .await?;
@@ -57,24 +70,22 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     here.attach(&notifier);
     // Woken by the notifications, as in another process.
     let there = Wakeups::builder(&url).task(task()).connect().await?;
-    let workers = [
-        tokio::spawn(work("here", here.worker("jobs")?, Connection::connect(&url).await?)),
-        tokio::spawn(work("there", there.worker("jobs")?, Connection::connect(&url).await?)),
-    ];
+    let mut workers = JoinSet::new();
+    for (name, wakeups) in [("here", &here), ("there", &there)] {
+        workers.spawn(work(name, wakeups.worker("jobs")?, Connection::connect(&url).await?));
+    }
 
     for _ in 0..JOBS {
         // One statement is one transaction: it is committed when this returns.
         let sql = "INSERT INTO pgbell_example.job DEFAULT VALUES RETURNING id";
         let inserted = writer.simple_query(sql).await?;
-        let id = inserted.first().and_then(|rows| rows.get(0)?.get(0)).unwrap_or_default();
+        let id = inserted.first().and_then(|rows| rows.get(0)?.get(0)).ok_or("no id")?;
         notifier.nudge("jobs", id);
     }
-    loop {
-        let left = writer.simple_query("SELECT count(*) FROM pgbell_example.job").await?;
-        if left.first().and_then(|rows| rows.get(0)?.get(0)) == Some("0") {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
+    tokio::select! {
+        done = until_done(&mut writer) => done?,
+        // A worker ends only after an error.
+        Some(ended) = workers.join_next() => return Err(ended?.err().map_or("a worker has ended".into(), Into::into)),
     }
 
     // Sends what waits.
@@ -83,8 +94,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("{} nudges, {} dropped", stats.nudges, stats.nudges_dropped);
     here.close().await;
     there.close().await;
-    for worker in workers {
-        worker.await??;
+    while let Some(ended) = workers.join_next().await {
+        ended??;
     }
     writer.simple_query("DROP SCHEMA pgbell_example CASCADE").await?;
     writer.close().await;

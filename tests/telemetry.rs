@@ -377,6 +377,38 @@ async fn woken() {
     builder.listen(Listen::Disabled).connect().await.unwrap().close().await;
 }
 
+/// An earlier version logged only the first nudge that was dropped, which may have been one that is not valid.
+#[test]
+fn the_end_of_the_nudges_is_logged_also_after_a_dropped_one() {
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt().with_writer(log.clone()).with_ansi(false).finish();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    tracing::subscriber::with_default(subscriber, || {
+        runtime.block_on(async {
+            let mut server = Server::start(BackendConfig::new()).await.unwrap();
+            let notifier = Notifier::builder(server.url()).reconnect(false).await.unwrap();
+            notifier.nudge("jobs", "\0");
+            notifier.nudge("jobs", "1");
+            while notifier.stats().nudges_committed == 0 {
+                tokio::task::yield_now().await;
+            }
+            server.halt().await;
+            while notifier.stats().nudges_dropped == 1 {
+                notifier.nudge("jobs", "2");
+                tokio::task::yield_now().await;
+            }
+        });
+    });
+    let text = log.text();
+    let warnings: Vec<&str> = text.lines().filter(|line| line.contains("nudge")).collect();
+    assert_eq!(warnings.len(), 2, "{text}");
+    assert!(warnings[0].contains("NUL"), "{text}");
+    assert!(
+        warnings[1].contains("WARN") && warnings[1].contains("the nudges have ended"),
+        "{text}"
+    );
+}
+
 /// The application's data is not logged.
 #[test]
 fn the_first_nudge_that_is_dropped_is_logged_without_its_key() {

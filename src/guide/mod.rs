@@ -4,7 +4,7 @@
 //! |---|---|
 //! | start | [`quick_start`] · [`choosing_a_type`] · [`moving`] from sqlx, tokio-postgres, pgorm, psycopg and asyncpg · [`when_not`] to use LISTEN and NOTIFY |
 //! | connect | [`connecting`]: TLS, passwords, tokens, several hosts · [`poolers`] and hosted PostgreSQL |
-//! | build | [`losing_nothing`] that matters · [`fan_out`] and topics · [`handlers`] · [`wake_or_poll`] · [`publishing`] · [`triggers`] and SQL that notifies · `json`, with the feature `json` · `blocking`: threads without async, with the feature `blocking` · [`testing_your_code`] without a server |
+//! | build | [`losing_nothing`] that matters · [`fan_out`] and topics · [`handlers`] · [`wake_or_poll`] · [`existing_queues`]: wake-ups beside pgmq, River, graphile-worker · [`publishing`] · [`triggers`] and SQL that notifies · `json`, with the feature `json` · `blocking`: threads without async, with the feature `blocking` · [`testing_your_code`] without a server |
 //! | operate | [`production`]: numbers, alerts, probes, shutdown, containers · [`memory`] and back-pressure · [`performance`] · [`listen_cost`] |
 //! | evaluate | [`correctness`]: how it is shown, with commands |
 //!
@@ -34,6 +34,9 @@ pub mod correctness {}
 #[cfg(feature = "blocking")]
 #[doc = include_str!("blocking.md")]
 pub mod blocking {}
+
+#[doc = include_str!("existing_queues.md")]
+pub mod existing_queues {}
 
 #[doc = include_str!("fan_out.md")]
 pub mod fan_out {}

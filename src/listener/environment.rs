@@ -12,7 +12,8 @@ use super::telemetry::Telemetry;
 use crate::config::Config;
 use crate::error::Error;
 use crate::net::{
-    self, Established, OpeningAttempt, Pipe, ReadWait, ServerLocation, SessionPurpose, Timer,
+    self, Established, OpeningAttempt, Pipe, ReadWait, ServerLocation, SessionPlace,
+    SessionPurpose, Timer,
 };
 use crate::proto::session::Session;
 use crate::proto::supervisor::{Action, LinkId, Live, Sink, Supervisor};
@@ -97,6 +98,10 @@ pub(crate) trait Environment: Unpin {
     /// Cancels a run of the hook, which may continue for a while.
     fn cancel_hook(&mut self, run: &mut Self::RunningHook);
 
+    /// Called when the notifications of the session on `socket` follow.
+    #[inline]
+    fn delivers(&mut self, _socket: Option<&Self::Socket>, _sink: &mut Self::Sink) {}
+
     /// Called before the input of a link is handled.
     #[inline]
     fn before_input(&mut self, _link: LinkId) {}
@@ -129,7 +134,8 @@ pub(super) struct TokioEnvironment<S> {
 /// A socket, and the server that it is connected to.
 pub(super) struct Socket {
     pipe: Pipe,
-    place: ServerLocation,
+    location: ServerLocation,
+    place: Option<SessionPlace>,
 }
 
 impl<S: Sink + ReceiveBuffers + Unpin> Environment for TokioEnvironment<S> {
@@ -169,9 +175,10 @@ impl<S: Sink + ReceiveBuffers + Unpin> Environment for TokioEnvironment<S> {
         attempt: &mut OpeningAttempt,
     ) -> Poll<Result<Opened<Socket>, Error>> {
         attempt.poll(cx).map_ok(|established| {
-            let Established { driver, location: place, .. } = established;
+            let place = established.place();
+            let Established { driver, location, .. } = established;
             let (session, pipe, rest) = driver.into_parts();
-            Opened { session: Box::new(session), socket: Socket { pipe, place }, rest }
+            Opened { session: Box::new(session), socket: Socket { pipe, location, place }, rest }
         })
     }
 
@@ -212,8 +219,8 @@ impl<S: Sink + ReceiveBuffers + Unpin> Environment for TokioEnvironment<S> {
     }
 
     fn run_hook(&mut self, socket: Option<&Socket>, live: Live) -> Option<HookTask> {
-        let place = socket.map(|socket| socket.place.clone());
-        self.hook.as_ref().map(|hook| hook.run(self.config.clone(), place, live))
+        let location = socket.map(|socket| socket.location.clone());
+        self.hook.as_ref().map(|hook| hook.run(self.config.clone(), location, live))
     }
 
     fn poll_hook(&mut self, cx: &mut Context<'_>, run: &mut HookTask) -> Poll<Result<(), Error>> {
@@ -222,6 +229,10 @@ impl<S: Sink + ReceiveBuffers + Unpin> Environment for TokioEnvironment<S> {
 
     fn cancel_hook(&mut self, run: &mut HookTask) {
         run.abort();
+    }
+
+    fn delivers(&mut self, socket: Option<&Socket>, sink: &mut S) {
+        sink.delivers_from(socket.and_then(|socket| socket.place.as_ref()));
     }
 
     fn before_action(&mut self, action: &Action, _supervisor: &Supervisor<S>) {

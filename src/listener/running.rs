@@ -31,11 +31,6 @@ pub(crate) struct Prepared {
 }
 
 impl Prepared {
-    /// Returns the complete configuration.
-    pub(crate) fn resolved(&self) -> &Config {
-        &self.resolved
-    }
-
     /// Starts a task that puts notifications into `sink`, and waits until every channel is active and the first run of the hook has
     /// succeeded. If the future is dropped, the task ends.
     pub(crate) async fn start<S>(

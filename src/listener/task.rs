@@ -105,7 +105,10 @@ impl<E: Environment> ListenerTask<E> {
                         }
                     }
                 }
-                Action::Deliver { link } => self.links.deliver(link, self.supervisor.sink()),
+                Action::Deliver { link } => {
+                    self.links.deliver(link, self.supervisor.sink());
+                    self.environment.delivers(self.links.socket(), self.supervisor.sink());
+                }
                 Action::Close { link, how: Close::Graceful } => {
                     if let Some(current) = self.links.get(link) {
                         current.close();

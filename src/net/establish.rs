@@ -26,6 +26,8 @@ pub(crate) enum SessionPurpose {
     Read,
     /// A notifier. The server must not end the session when it is idle.
     Notify,
+    /// The nudges of a notifier. As a notifier, and the server must accept NOTIFY.
+    Nudge,
     /// A single NOTIFY. The facts about the server are not queried.
     Send,
 }
@@ -37,6 +39,8 @@ pub(crate) struct Established {
     /// The complete configuration.
     pub(crate) config: Config,
     pub(crate) location: ServerLocation,
+    /// The encryption of the connection: that of a CancelRequest must be the same.
+    pub(super) encryption: Encryption,
     /// There may be a pooler or a proxy in between: a delivery proof is needed.
     pub(crate) is_pooled: bool,
 }
@@ -46,6 +50,16 @@ pub(crate) struct Established {
 pub(crate) struct ServerLocation {
     server: Server,
     address: Address,
+}
+
+impl ServerLocation {
+    pub(super) fn server(&self) -> &Server {
+        &self.server
+    }
+
+    pub(super) fn address(&self) -> &Address {
+        &self.address
+    }
 }
 
 #[cfg(test)]
@@ -318,13 +332,20 @@ impl Candidate<'_> {
                 Ok(None) | Err(_) => Err(error),
             };
         }
-        bounded(self.until, "an answer", self.check(driver, wanted)).await
+        // The request for TLS was accepted, if it was optional.
+        let encryption = match method {
+            Encryption::TlsIfOffered if is_tls => Encryption::Tls,
+            Encryption::TlsIfOffered => Encryption::Clear,
+            method => method,
+        };
+        bounded(self.until, "an answer", self.check(driver, encryption, wanted)).await
     }
 
     /// Checks whether the server meets the requirements, and sets up the session.
     async fn check(
         &self,
         mut driver: Driver,
+        encryption: Encryption,
         wanted: TargetSessionAttrs,
     ) -> Result<Established, Error> {
         let purpose = self.attempt.purpose;
@@ -338,11 +359,19 @@ impl Candidate<'_> {
                     format!("target_session_attrs={wanted} is asked for, and {mismatch}"),
                 )
             })?;
-            let is_of_listener = matches!(purpose, SessionPurpose::Listen | SessionPurpose::Read);
-            if is_of_listener && facts.server.in_recovery {
-                return Err(Error::new(ErrorKind::Standby, "the server is a standby").with_hint(
-                    "LISTEN needs the primary: set host to it, or to several hosts, of which the primary is chosen",
-                ));
+            let refused = match purpose {
+                SessionPurpose::Listen | SessionPurpose::Read => Some("LISTEN"),
+                // Each of its nudges would be refused, and wait for another server.
+                SessionPurpose::Nudge => Some("NOTIFY"),
+                SessionPurpose::Connect | SessionPurpose::Notify | SessionPurpose::Send => None,
+            };
+            if let Some(command) = refused.filter(|_| facts.server.in_recovery) {
+                let hint = format!(
+                    "{command} needs the primary: set host to it, or to several hosts, of which the primary is chosen"
+                );
+                return Err(
+                    Error::new(ErrorKind::Standby, "the server is a standby").with_hint(hint)
+                );
             }
             // PostgreSQL always sends a key with its process id. Without one, or with that of another process, there is a
             // pooler in between.
@@ -353,7 +382,7 @@ impl Candidate<'_> {
             let stays = match purpose {
                 SessionPurpose::Listen => true,
                 // Behind a pooler the setting would stay in the server session, which other clients use later.
-                SessionPurpose::Notify => !is_pooled,
+                SessionPurpose::Notify | SessionPurpose::Nudge => !is_pooled,
                 SessionPurpose::Connect | SessionPurpose::Read | SessionPurpose::Send => false,
             };
             if stays && facts.ends_idle_sessions {
@@ -364,6 +393,7 @@ impl Candidate<'_> {
             driver,
             config: self.attempt.config.clone(),
             location: ServerLocation { server: self.server.clone(), address: self.address.clone() },
+            encryption,
             is_pooled: is_pooled || is_apart,
         };
         if purpose == SessionPurpose::Listen {

@@ -1,5 +1,6 @@
 //! Sockets, the clock, random bytes, files and the environment variables. The modules below do no I/O.
 
+mod cancel;
 mod dial;
 mod driver;
 mod encrypt;
@@ -12,6 +13,7 @@ mod password;
 #[cfg(unix)]
 mod peer;
 mod pipe;
+mod place;
 mod pooler;
 mod process_id;
 mod provider_thread;
@@ -23,6 +25,7 @@ mod tests;
 #[cfg(feature = "tls")]
 mod tls;
 
+pub(crate) use cancel::Cancellation;
 pub(crate) use driver::{Driver, DriverEvent, NotificationSink};
 pub(crate) use environment::resolve;
 pub(crate) use establish::{
@@ -30,6 +33,7 @@ pub(crate) use establish::{
 };
 pub(crate) use opening::{OpeningAttempt, OpeningFuture};
 pub(crate) use pipe::Pipe;
+pub(crate) use place::SessionPlace;
 pub(crate) use process_id::SessionProcessId;
 pub(crate) use provider_thread::with_provider_thread;
 pub(crate) use runtime::{ReadWait, Timer, check_runtime, now, whole_ticks};

@@ -157,6 +157,8 @@ impl NotifierBuilder {
     /// Sets whether the notifier tries again after a refusal, as after every other failure to reconnect. A refusal is a wrong
     /// password or parameter, or a database that does not exist. By default it does if there are several hosts or a password
     /// provider, as [`ListenerBuilder::retry_refusals`](crate::ListenerBuilder::retry_refusals).
+    ///
+    /// The session of the [nudges](Notifier::nudge), which is opened later, is tried again after a refusal in any case.
     pub fn retry_refusals(mut self, retry: bool) -> Self {
         self.retry_refusals = Some(retry);
         self
@@ -170,8 +172,11 @@ impl NotifierBuilder {
         self
     }
 
-    /// Sets the least time between two transactions with [nudges](Notifier::nudge), 1 ms to 60 s, by default 10 ms. Nudges that are made
-    /// meanwhile are coalesced: each channel and key is sent once.
+    /// Sets the least time between the beginnings of two flushes of [nudges](Notifier::nudge), 1 ms to 60 s, by default 10 ms. Nudges that are
+    /// made meanwhile are coalesced: each channel and key is sent once.
+    ///
+    /// A flush is one transaction if it has at most 1,000 nudges and 256 KiB, otherwise several, one after the other. The window does not
+    /// apply between these, nor after [`close`](Notifier::close).
     pub fn nudge_window(mut self, window: Duration) -> Self {
         self.nudge_window = window;
         self
@@ -238,7 +243,11 @@ impl NotifierBuilder {
         let (requests, inbox) = mpsc::unbounded_channel();
         let (closes, ends) = mpsc::unbounded_channel();
         // Later attempts are made by the task, which slow code of the user must not block.
-        let opener = SessionOpener { config: net::with_provider_thread(config), timeout };
+        let opener = SessionOpener {
+            config: net::with_provider_thread(config),
+            purpose: SessionPurpose::Notify,
+            timeout,
+        };
         let nudges = Nudges::new(NudgeStart {
             policy: NudgePolicy {
                 window: self.nudge_window,
@@ -249,7 +258,7 @@ impl NotifierBuilder {
                 reconnects: self.reconnect,
             },
             seed: seed.rotate_left(16),
-            opener: opener.clone(),
+            opener: SessionOpener { purpose: SessionPurpose::Nudge, ..opener.clone() },
             runtime: Handle::current(),
         });
         let link = TaskLink::new(Some(driver), opener);

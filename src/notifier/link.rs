@@ -5,15 +5,19 @@ use std::time::Duration;
 
 use bytes::Buf;
 
-use super::nudge::{NudgeSource, SessionPlace};
+use super::nudge::NudgeSource;
 use crate::config::Config;
 use crate::error::Error;
-use crate::net::{self, Driver, DriverEvent, Established, OpeningAttempt, SessionPurpose};
+use crate::net::{
+    self, Cancellation, Driver, DriverEvent, Established, OpeningAttempt, SessionPurpose,
+};
 use crate::proto::session::{Session, SessionEvent};
 
 /// The session of a task, the attempt to open it, and how further ones are opened.
 pub(super) struct TaskLink {
     stage: LinkStage,
+    /// That of the last session which this link has opened.
+    cancellation: Option<Cancellation>,
     opener: SessionOpener,
 }
 
@@ -27,6 +31,7 @@ enum LinkStage {
 #[derive(Debug, Clone)]
 pub(super) struct SessionOpener {
     pub(super) config: Config,
+    pub(super) purpose: SessionPurpose,
     pub(super) timeout: Duration,
 }
 
@@ -50,15 +55,22 @@ pub(super) enum LinkEvent {
 impl TaskLink {
     pub(super) fn new(driver: Option<Driver>, opener: SessionOpener) -> Self {
         let stage = driver.map_or(LinkStage::None, |driver| LinkStage::Open(Box::new(driver)));
-        Self { stage, opener }
+        Self { stage, cancellation: None, opener }
     }
 
     /// Begins an attempt. After the timeout it fails by itself, and its error names the step that took the time.
     pub(super) fn open(&mut self) {
-        let SessionOpener { config, timeout } = &self.opener;
+        let SessionOpener { config, purpose, timeout } = &self.opener;
         let until = net::now() + *timeout;
-        let opening = net::establish_until(config.clone(), SessionPurpose::Notify, until);
+        let opening = net::establish_until(config.clone(), *purpose, until);
         self.stage = LinkStage::Opening(OpeningAttempt::start(Box::pin(opening)));
+    }
+
+    /// Cancels the command of the session, which may have been dropped already.
+    pub(super) fn cancel_command(&mut self) {
+        if let Some(cancellation) = self.cancellation.take() {
+            cancellation.start();
+        }
     }
 
     /// Drops the session, or the attempt.
@@ -94,9 +106,10 @@ impl TaskLink {
             LinkStage::None => return Poll::Pending,
             LinkStage::Opening(attempt) => match ready!(attempt.poll(cx)) {
                 Ok(established) => {
-                    let Established { driver, config, is_pooled, .. } = established;
+                    let place = established.place().filter(|_| !established.is_pooled);
+                    self.cancellation = Cancellation::of(&established);
+                    let Established { driver, .. } = established;
                     let (written, process_id) = (driver.written(), driver.session.process_id());
-                    let place = SessionPlace::of(&config).filter(|_| !is_pooled);
                     let source = process_id
                         .zip(place)
                         .map(|(process_id, place)| NudgeSource { process_id, place });

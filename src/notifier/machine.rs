@@ -117,7 +117,7 @@ impl NotifierMachine {
     /// Handles the loss of the session, after its last write was recorded.
     pub(super) fn handle_lost(&mut self, now: Instant, error: Error) {
         let is_over = self.pipeline.is_closing_over(now);
-        let Some(waits) = self.session.handle_lost(now, &error, is_over) else { return };
+        let Some(waits) = self.session.handle_lost(now, now, &error, is_over) else { return };
         self.actions.push_back(NotifierAction::Failed(error.clone()));
         if waits {
             self.actions.push_back(NotifierAction::State(State::Reconnecting));

@@ -28,7 +28,7 @@ pub use self::builder::NotifierBuilder;
 use self::group::Group;
 use self::nudge::Nudges;
 #[allow(unused_imports, reason = "only wake-ups use it")]
-pub(crate) use self::nudge::{Nudge, NudgeSource, NudgeTarget, SessionPlace};
+pub(crate) use self::nudge::{Nudge, NudgeSource, NudgeTarget};
 use self::queue::RequestQueue;
 use self::request::Message;
 pub use self::stats::NotifierStats;
@@ -216,17 +216,21 @@ impl Notifier {
     ///
     /// - The first nudge is sent at once. Those that are made within a [window](NotifierBuilder::nudge_window) of 10 ms are sent together, each
     ///   channel and key once.
-    /// - Nudges have a session of their own, which is opened by the first one, and reconnects as the notifier does. A nudge is kept until the
-    ///   server has confirmed it. If that is in doubt, it is sent again.
+    /// - Nudges have a session of their own, on a primary, which is opened by the first one, and reconnects as the notifier does, also after a
+    ///   refused login. A nudge is kept until the server has confirmed it. If that is in doubt, it is sent again.
+    /// - If the server does not answer within the [answer timeout](NotifierBuilder::answer_timeout), the command is cancelled with a
+    ///   CancelRequest, and the next session is opened.
     /// - [`Wakeups`](crate::Wakeups) of this process that are [attached](crate::Wakeups::attach) are woken at once, without the server.
     /// - A channel that is empty, longer than 63 bytes or contains a NUL, and a key that is longer than 7,999 bytes or contains a NUL, are
-    ///   dropped. So are nudges that the server refuses. While its notification queue is full, they are kept, and sent again with the delays
-    ///   of [`backoff`](NotifierBuilder::backoff).
+    ///   dropped. So are nudges that the server refuses. They are kept, and sent again with the delays of
+    ///   [`backoff`](NotifierBuilder::backoff), while its notification queue is full, and after every other error that may pass:
+    ///   [`is_transient`](Error::is_transient), a lock timeout (55P03), a statement timeout or a cancel (57014).
     /// - If more than 1,024 keys of a channel wait, or 1 MiB of keys of all channels, those of the channel become one nudge without a key:
     ///   everything must be read. If nudges for 1,024 channels wait, those for others are dropped.
     ///
     /// [`stats`](Self::stats) counts nudges, [`last_nudge_error`](Self::last_nudge_error) has the last error, and with the feature `tracing` the
-    /// first nudge that is dropped is logged.
+    /// first nudge that is dropped is logged, and so is the end of all nudges: by [`reconnect(false)`](NotifierBuilder::reconnect) after a lost
+    /// session, or with the runtime.
     ///
     /// ```no_run
     /// # async fn insert_job(_: &str) -> Result<i64, pgbell::Error> { Ok(1) }

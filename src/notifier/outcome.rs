@@ -45,6 +45,12 @@ pub(super) fn may_concern_one(error: &Error) -> bool {
     error.sqlstate().is_some_and(|code| code.starts_with("22"))
 }
 
+/// Returns true if the same nudge may be accepted later, without a change of the nudge or of the server's configuration: besides what
+/// [`Error::is_transient`] names, after a lock timeout (55P03), and after a statement timeout or a cancel (57014).
+pub(super) fn may_succeed_later(error: &Error) -> bool {
+    error.is_transient() || matches!(error.sqlstate(), Some("55P03" | "57014"))
+}
+
 /// PostgreSQL reports a full notification queue with this code.
 fn is_queue_full(error: &Error) -> bool {
     error.kind() == ErrorKind::Server && error.sqlstate() == Some("54000")

@@ -79,15 +79,17 @@ impl SessionState {
         self.phase = Phase::Opening { deadline: self.attempts.begin(now) };
     }
 
-    /// Handles the loss of the session, unless there is none. Returns whether another one follows, which it does not if `is_over`.
+    /// Handles the loss of the session, unless there is none. It was of use until `live_until`: after a long time the next delay is
+    /// short again. Returns whether another session follows, which it does not if `is_over`.
     pub(super) fn handle_lost(
         &mut self,
         now: Instant,
+        live_until: Instant,
         error: &Error,
         is_over: bool,
     ) -> Option<bool> {
         let Phase::Open { since } = self.phase else { return None };
-        self.attempts.was_live(now.saturating_duration_since(since));
+        self.attempts.was_live(live_until.saturating_duration_since(since));
         Some(self.wait(now, error, false, is_over))
     }
 

@@ -15,3 +15,12 @@ pub(super) fn nudge_dropped(error: &Error) {
         tracing::warn!(error = %error, "a nudge was dropped; further ones are only counted");
     });
 }
+
+#[cfg_attr(not(feature = "tracing"), allow(unused_variables, reason = "nothing is logged"))]
+pub(super) fn nudges_ended(cause: &Error) {
+    #[cfg(feature = "tracing")]
+    let _ = contain(|| {
+        let error = format_args!("{cause:#}");
+        tracing::warn!(error = %error, "the nudges have ended; further ones are dropped");
+    });
+}

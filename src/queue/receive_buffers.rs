@@ -6,9 +6,13 @@ use bytes::BytesMut;
 
 use super::outlet::Outlet;
 use super::sink::OutletSink;
+use crate::net::SessionPlace;
 
 /// The receive buffers of a queue, and the wait for room in it.
 pub(crate) trait ReceiveBuffers {
+    /// Records where the session is whose notifications follow. `None`: that is not known.
+    fn delivers_from(&mut self, _place: Option<&SessionPlace>) {}
+
     /// Returns the first receive buffer.
     fn first_buffer(&mut self) -> BytesMut;
 

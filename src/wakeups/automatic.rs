@@ -14,7 +14,6 @@ use crate::error::{Error, ErrorKind};
 use crate::listener::shared::ListenerShared;
 use crate::listener::{ListenerBuilder, RunningTask};
 use crate::net;
-use crate::notifier::SessionPlace;
 use crate::proto::ring::Pins;
 use crate::proto::supervisor::{Attempts, Owner, Reconnect};
 
@@ -47,12 +46,9 @@ pub(super) async fn start(
     proof: Option<Arc<Proof>>,
 ) -> Result<RunningTask, Error> {
     let prepared = listener.prepare().await?;
-    let place = SessionPlace::of(prepared.resolved());
     let listener = Arc::new(ListenerShared::new(Owner::Wakeups, Pins::new(0)));
-    let sink = WakeupsSink::new(shared.clone(), listener.clone(), proof);
-    let running = prepared.start(sink, listener).await?;
-    shared.echoes.listens_at(place);
-    Ok(running)
+    let sink = WakeupsSink::new(shared, listener.clone(), proof);
+    prepared.start(sink, listener).await
 }
 
 /// Repeats attempts to begin listening until one succeeds.

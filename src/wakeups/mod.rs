@@ -79,7 +79,8 @@ const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
 ///
 /// # Memory
 /// A task keeps at most 1,024 keys with at most 256 KiB, twice while a loss is not reported yet, and one gap of at most 5 KB. The session takes up to
-/// 1 MiB, and what [`ListenerBuilder`](crate::ListenerBuilder#memory) says of long messages and TLS.
+/// 1 MiB, and what [`ListenerBuilder`](crate::ListenerBuilder#memory) says of long messages and TLS. If a notifier is [attached](Self::attach), the
+/// nudges whose notifications are expected take at most 1 MiB: those of the last 4,096 nudges with at most 256 KiB of keys.
 pub struct Wakeups {
     shared: Arc<WakeupsShared>,
     /// The attempts of `Listen::Automatic`.
@@ -114,8 +115,9 @@ impl Wakeups {
     /// [`Listen::Disabled`] and while the session is lost.
     ///
     /// Every task with channels is woken once by the call itself, for nudges that were made before. The notification of a nudge, which arrives
-    /// later, wakes nothing again if it is certainly that of the nudge: the notifier and the wake-ups are connected to the same server and
-    /// database by configurations with one host, and there is no pooler before it. The notifications of other sessions always wake.
+    /// later, wakes nothing again if it is recognized: both sessions are connected to the same address and the same database, there is no
+    /// pooler before the server, and the wake-ups listened when the nudge was sent. In all other cases it wakes once more: after a loss of one of the
+    /// sessions, for a nudge that was sent twice, and if more than 4,096 nudges are on their way. The notifications of other sessions wake.
     ///
     /// Neither of the two keeps the other: when the wake-ups are dropped or closed, nudges no longer call them.
     ///

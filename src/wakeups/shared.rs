@@ -11,6 +11,7 @@ use super::stats::WakeupsStats;
 use super::task::{TaskShared, WakeTask};
 use crate::error::{Error, ErrorKind, contain};
 use crate::listener::RunningTask;
+use crate::net::SessionPlace;
 use crate::notification::Gap;
 use crate::notifier::{Nudge, NudgeSource, NudgeTarget};
 use crate::proto::supervisor::{PlacedGap, Scope, State};
@@ -121,14 +122,13 @@ impl WakeupsShared {
 
     /// Holds back what follows, for the tasks in `scope`.
     pub(super) fn hold(&self, scope: &Scope) {
-        self.echoes.clear();
+        self.echoes.listens_at(None);
         self.tasks_in(scope).for_each(|task| task.lock().hold());
     }
 
-    /// Adds the gaps to the tasks that they concern, and shows everything.
-    pub(super) fn release(&self, gaps: Vec<PlacedGap>) {
-        // Nudges that were sent during the outage have no echo.
-        self.echoes.clear();
+    /// Adds the gaps to the tasks that they concern, and shows everything. `place`: where the session is, which listens to all channels.
+    pub(super) fn release(&self, gaps: Vec<PlacedGap>, place: Option<SessionPlace>) {
+        self.echoes.listens_at(place);
         for PlacedGap { scope, gap, .. } in gaps {
             self.tasks_in(&scope).for_each(|task| task.lock().add_gap(Gap::clone(&gap)));
         }
@@ -146,7 +146,6 @@ impl WakeupsShared {
     /// reported.
     pub(super) fn session_has_ended(&self) {
         self.echoes.listens_at(None);
-        self.echoes.clear();
         let is_last = matches!(*self.session(), ListeningSession::Running(_));
         self.discard_held(is_last);
     }
@@ -295,7 +294,7 @@ mod tests {
             || assert!(waits.as_mut().poll(&mut Context::from_waker(&panics)).is_pending());
         sleep();
         shared.hold(&Scope::All);
-        shared.release(lost());
+        shared.release(lost(), None);
         assert!(matches!(next(&shared, "b"), Some(Wake::Resync(_))));
         assert!(matches!(next(&shared, "a"), Some(Wake::Resync(_))));
         sleep();
@@ -312,7 +311,7 @@ mod tests {
     fn a_task_without_channels_is_not_woken_by_a_lost_session() {
         let shared = shared();
         shared.hold(&Scope::All);
-        shared.release(lost());
+        shared.release(lost(), None);
         shared.poll_now();
         assert!(next(&shared, "timer").is_none());
         assert!(next(&shared, "a").is_some());

@@ -10,6 +10,7 @@ mod peer;
 mod shrink;
 mod sleepers;
 mod texts;
+mod wakeups;
 
 use std::alloc::System;
 use std::future::Future;

@@ -1,6 +1,6 @@
 //! The examples that need a server.
 
-use crate::support::{Server, example};
+use crate::support::{Server, example_output};
 
 /// P2, P3, P4, P10: a queue of 256, notifications with channel and payload, state and statistics.
 #[test]
@@ -10,13 +10,13 @@ fn the_example_of_pgorms_listener_prints_what_its_guide_prints() {
                     channel=orders_changed payload=3\n\
                     state=Connected\n\
                     sessions_lost=0, dropped=0\n";
-    assert_eq!(example("pgorm_listener", &Server::start()), expected);
+    assert_eq!(example_output(&Server::start(), "pgorm_listener"), expected);
 }
 
 /// S2, S4, S5, S7, S11: every notification once and in order, before, during and after a query of the session, and none is left.
 #[test]
 fn the_example_of_sqlxs_listener_loses_nothing_during_its_query_and_at_its_end() {
-    let text = example("sqlx_listener", &Server::start());
+    let text = example_output(&Server::start(), "sqlx_listener");
     let (mut received, mut of_the_stream) = (Vec::new(), 0);
     for line in text.lines() {
         if let Some((from, rest)) = line.split_once("]: ") {
@@ -44,7 +44,7 @@ fn the_example_of_jobs_and_state_does_each_committed_job_and_reads_the_changed_r
                     job 3: done in attempt 2\n\
                     orders: 2\n\
                     order 456: shipped\n";
-    assert_eq!(example("jobs_and_state", &Server::start()), expected);
+    assert_eq!(example_output(&Server::start(), "jobs_and_state"), expected);
 }
 
 /// D1, D2, D3: notifications of a thread, a task and a transaction, on two channels that the scope leaves.
@@ -54,7 +54,7 @@ fn the_example_of_a_scope_receives_what_is_committed_and_leaves_no_channel() {
                     orders (of a notifier): {\"id\": 43}\n\
                     cancellations (of the transaction): {\"end\": \"COMMIT\"}\n\
                     channels after the scope: 0\n";
-    let text = example("scoped_listen", &Server::start());
+    let text = example_output(&Server::start(), "scoped_listen");
     let error = text.strip_prefix(expected).unwrap_or_else(|| panic!("{text}"));
     assert!(error.starts_with("no channel: "), "{text}");
 }

@@ -36,6 +36,7 @@ mod matrix;
 mod memory;
 mod notifier;
 mod nudge;
+mod nudge_refused;
 mod overflow;
 mod pins;
 mod pooler;

@@ -6,23 +6,25 @@ use std::time::{Duration, Instant};
 use pgbell::{Config, Connection, ErrorKind, Listener, Notifier};
 use pgbell_testkit::{PgBouncer, PoolMode, Signal};
 
-use crate::support::{Server, TEST_TIMEOUT, next, run, until, until_gone, until_sql, value};
+use crate::support::{
+    Server, TEST_TIMEOUT, example_output, next, numbers, run, until, until_gone, until_sql, value,
+};
 
 /// How the sessions of a test are found in the server.
-const NAME: &str = "nudging";
+pub(crate) const NAME: &str = "nudging";
 
-fn config(server: &Server) -> Config {
+pub(crate) fn config(server: &Server) -> Config {
     server.url().parse::<Config>().unwrap().application_name(NAME)
 }
 
 /// A notifier with a short backoff.
-async fn notifier(server: &Server) -> Notifier {
+pub(crate) async fn notifier(server: &Server) -> Notifier {
     let builder = Notifier::builder(config(server));
     builder.backoff(Duration::from_millis(10), Duration::from_millis(100)).await.unwrap()
 }
 
 /// Waits until every nudge has ended.
-async fn until_confirmed(notifier: &Notifier) {
+pub(crate) async fn until_confirmed(notifier: &Notifier) {
     until("all nudges are confirmed", || notifier.stats().nudges_unconfirmed == 0).await;
 }
 
@@ -36,7 +38,7 @@ async fn nudging(watch: &mut Connection, notifier: &Notifier) -> i32 {
 }
 
 /// Receives until this key has arrived. Returns all keys, also this one.
-async fn keys_up_to(listener: &mut Listener, last: &str) -> Vec<String> {
+pub(crate) async fn keys_up_to(listener: &mut Listener, last: &str) -> Vec<String> {
     let mut keys = Vec::new();
     while keys.last().is_none_or(|key| key != last) {
         keys.push(next(listener).await.payload().to_owned());
@@ -113,9 +115,20 @@ fn synchronous_commit_is_off_for_nudges_and_nothing_of_it_is_left() {
         let mut owner = server.connection().await;
         owner
             .simple_query(
-                "CREATE TABLE seen (setting text, pid int);
+                "CREATE TABLE seen (id int GENERATED ALWAYS AS IDENTITY, setting text, pid int);
+                 -- A deferred trigger is executed by the commit.
+                 CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
+                     UPDATE public.seen SET pid = pg_backend_pid(),
+                         setting = current_setting('synchronous_commit') WHERE id = NEW.id;
+                     RETURN NULL;
+                 END$$;
+                 CREATE CONSTRAINT TRIGGER see AFTER INSERT ON seen DEFERRABLE INITIALLY DEFERRED
+                     FOR EACH ROW EXECUTE FUNCTION see();
                  CREATE FUNCTION record() RETURNS void LANGUAGE sql AS
-                     $$INSERT INTO seen VALUES (current_setting('synchronous_commit'), pg_backend_pid())$$",
+                     'INSERT INTO public.seen DEFAULT VALUES';
+                 ALTER FUNCTION pg_catalog.pg_notify RENAME TO pg_notify_itself;
+                 CREATE FUNCTION pg_catalog.pg_notify(text, text) RETURNS void LANGUAGE sql AS
+                     $$SELECT public.record(); SELECT pg_catalog.pg_notify_itself($1, $2)$$",
             )
             .await
             .unwrap();
@@ -132,9 +145,14 @@ fn synchronous_commit_is_off_for_nudges_and_nothing_of_it_is_left() {
             assert_eq!(value(&mut other, "SHOW synchronous_commit").await, "on");
             other.simple_query("SELECT record()").await.unwrap();
         }
+        // At the commit of each nudge, and at that of a later transaction.
         assert_eq!(
-            value(&mut owner, "SELECT string_agg(setting, ' ') FROM seen").await,
-            "on on on"
+            value(&mut owner, "SELECT string_agg(setting, ' ' ORDER BY id) FROM seen").await,
+            "off on off on off on"
+        );
+        assert_eq!(
+            value(&mut owner, "SELECT string_agg(DISTINCT pid::text, ' ') FROM seen").await,
+            own
         );
     });
 }
@@ -378,16 +396,39 @@ fn nudges_call_no_functions_of_the_search_path() {
         owner
             .simple_query(
                 "CREATE SCHEMA shadow;
-                 CREATE FUNCTION shadow.pg_notify(text, text) RETURNS text LANGUAGE sql AS 'SELECT $1';
-                 CREATE FUNCTION shadow.set_config(text, text, bool) RETURNS text LANGUAGE sql AS 'SELECT 1/0';
+                 CREATE TABLE shadow.called (what text);
+                 CREATE FUNCTION shadow.called(text) RETURNS void LANGUAGE sql AS
+                     'INSERT INTO shadow.called VALUES ($1)';
+                 CREATE FUNCTION shadow.pg_notify(text, text) RETURNS text LANGUAGE sql AS
+                     $$SELECT shadow.called('pg_notify'); SELECT $1$$;
+                 CREATE FUNCTION shadow.set_config(text, text, bool) RETURNS text LANGUAGE sql AS
+                     $$SELECT shadow.called('set_config'); SELECT $1$$;
+                 CREATE FUNCTION shadow.unnest(text[], text[]) RETURNS TABLE (c text, p text) LANGUAGE sql AS
+                     $$SELECT shadow.called('unnest'); SELECT $1[1], $2[1]$$;
+                 CREATE FUNCTION shadow.unnest(text[]) RETURNS SETOF text LANGUAGE sql AS
+                     $$SELECT shadow.called('unnest'); SELECT $1[1]$$;
+                 CREATE FUNCTION shadow.add_one(int, text) RETURNS int LANGUAGE sql AS
+                     $$SELECT shadow.called('count'); SELECT $1 + 1$$;
+                 CREATE AGGREGATE shadow.count(text) (SFUNC = shadow.add_one, STYPE = int, INITCOND = 0);
                  ALTER ROLE postgres SET search_path = shadow, pg_catalog",
             )
             .await
             .unwrap();
         let mut listener = server.listener(&["jobs"]).await;
         let notifier = notifier(&server).await;
-        notifier.nudge("jobs", "1");
-        assert_eq!(next(&mut listener).await.payload(), "1");
+        for key in ["1", "2", "3"] {
+            notifier.nudge("jobs", key);
+        }
+        assert_eq!(keys_up_to(&mut listener, "3").await, ["1", "2", "3"]);
+        until_confirmed(&notifier).await;
+        let called = "SELECT coalesce(string_agg(DISTINCT what, ' '), 'none') FROM shadow.called";
+        assert_eq!(value(&mut owner, called).await, "none");
+        // Without their schema the functions of the user would be called.
+        let mut other = server.connection().await;
+        let sql = "SELECT set_config('a.b', 'c', true), count(pg_notify(c, c)) \
+                   FROM unnest('{jobs}'::text[]) AS t(c)";
+        other.simple_query(sql).await.unwrap();
+        assert_eq!(value(&mut owner, called).await, "count pg_notify set_config unnest");
     });
 }
 
@@ -418,4 +459,18 @@ fn a_nudge_waits_for_no_standby_although_the_commits_of_the_writer_do() {
         assert_eq!(value(&mut watch, &cancel).await, "t");
         written.await.unwrap().unwrap();
     });
+}
+
+/// The example of the guide.
+#[test]
+fn the_example_of_nudges_does_every_job_once() {
+    let server = Server::start();
+    // An earlier run was ended before its end.
+    run(async {
+        server.connection().await.simple_query("CREATE SCHEMA pgbell_example").await.unwrap();
+    });
+    let text = example_output(&server, "nudge_after_commit");
+    assert_eq!(numbers(&text, "job ", " is done"), (1..=20).collect::<Vec<_>>(), "{text}");
+    assert!(text.contains("nudged"), "{text}");
+    assert!(text.contains("20 nudges, 0 dropped"), "{text}");
 }

@@ -119,16 +119,26 @@ pub(crate) fn installation(major: u32) -> Installation {
     matrix.into_iter().find(|one| one.major() == major).unwrap()
 }
 
-/// Runs an example on a server, and returns what it prints.
-pub(crate) fn example(name: &str, server: &Server) -> String {
+// ---- examples ----
+
+/// Runs an example with a server, and returns what it prints.
+pub(crate) fn example_output(server: &Server, example: &str) -> String {
     let output = cargo()
-        .args(["run", "--quiet", "--locked", "--offline", "--all-features", "--example", name])
+        .args(["run", "--quiet", "--locked", "--offline", "--all-features", "--example", example])
         .env("DATABASE_URL", server.url())
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
     text
+}
+
+/// Returns the numbers between these words, sorted. Each of them is in one line.
+pub(crate) fn numbers(text: &str, before: &str, after: &str) -> Vec<u32> {
+    let number = |line: &str| line.split_once(before)?.1.strip_suffix(after)?.parse().ok();
+    let mut numbers: Vec<u32> = text.lines().filter_map(number).collect();
+    numbers.sort_unstable();
+    numbers
 }
 
 // ---- conditions ----

@@ -37,6 +37,9 @@ pub(in crate::notifier) struct NudgePolicy {
 ///    │ lost, refused for a time     │ │ └─ refused for one of several: its halves
 ///    └──────────────────────────────┘ └────────┘
 /// ```
+/// A session is opened at the first nudge, and the next one after a loss. It also ends if its server is a standby or answers what is
+/// no answer to a nudge, and if the server is silent: then the command is cancelled, so that no process of the server waits for ever.
+///
 /// A flush is everything that waits, in parts that are one transaction each. One part is in flight at a time, so nudges that are made
 /// meanwhile are coalesced.
 #[derive(Debug)]
@@ -72,6 +75,8 @@ pub(in crate::notifier) enum NudgeAction {
     Open,
     /// Drop the attempt.
     CancelOpening,
+    /// Cancel the command of the session, which ends: its server is silent.
+    CancelCommand,
     /// These are in the output of the session. `is_repeat`: some of them may have been committed before.
     Sent { nudges: Arc<[Nudge]>, is_repeat: bool },
     /// These were sent, and are not committed.
@@ -87,7 +92,9 @@ pub(in crate::notifier) enum NudgeAction {
 impl NudgeMachine {
     /// Creates it without a session. `seed` is for the delays.
     pub(in crate::notifier) fn new(policy: NudgePolicy, seed: u64) -> Self {
-        let reconnect = policy.reconnects.then_some(policy.delays);
+        // A nudge is kept until it can be sent. So a refusal, as that of a password which is changed at this moment, is not the end.
+        let delays = Reconnect { retry_refusals: true, ..policy.delays };
+        let reconnect = policy.reconnects.then_some(delays);
         Self {
             policy,
             session: SessionState::unopened(policy.connect_timeout, reconnect, seed),
@@ -171,27 +178,35 @@ impl NudgeMachine {
         self.session.stray_error(event, session)
     }
 
-    /// Handles an event of the session.
+    /// Handles an event of the session. Returns an error if the session must end: then [`handle_lost`](Self::handle_lost) follows.
     pub(in crate::notifier) fn handle_event(
         &mut self,
         now: Instant,
         event: SessionEvent,
         pending: &mut PendingNudges,
-    ) {
-        let SessionEvent::Done { id, result, .. } = event else { return };
+    ) -> Option<Error> {
+        let SessionEvent::Done { id, result, .. } = event else { return None };
         // The session has ended: `handle_lost` follows.
         if let Err(error) = &result
             && matches!(error.kind(), ErrorKind::InDoubt | ErrorKind::Connect)
         {
-            return;
+            return None;
         }
         if self.in_flight.as_ref().is_none_or(|sent| sent.id != id) {
-            return;
+            return None;
+        }
+        if let Err(error) = &result
+            && error.kind() == ErrorKind::Unsupported
+        {
+            // The answer is too large, or none to a nudge. The part stays in flight: it may have been committed.
+            return result.err();
         }
         self.in_flight = None;
-        let Some(part) = self.parts.front() else { return };
+        let part = self.parts.front()?;
         let count = part.len();
         match result.map_err(outcome::refusal) {
+            // It would refuse every further nudge, and another server may accept them.
+            Err(error) if error.kind() == ErrorKind::Standby => return Some(error),
             Ok(_) => {
                 self.counts.committed += count as u64;
                 self.retries.reset();
@@ -202,7 +217,7 @@ impl NudgeMachine {
                 self.actions.push_back(NudgeAction::Refused(part.clone()));
                 if outcome::may_concern_one(&error) && count > 1 {
                     self.halve();
-                } else if error.is_transient() {
+                } else if outcome::may_succeed_later(&error) {
                     self.retry_at = now.checked_add(self.retries.next());
                     self.put_back(pending);
                     self.actions.push_back(NudgeAction::Failed(error));
@@ -211,6 +226,7 @@ impl NudgeMachine {
                 }
             }
         }
+        None
     }
 
     /// Divides the first part, so that the invalid nudge is refused alone at last.
@@ -251,7 +267,11 @@ impl NudgeMachine {
         error: Error,
         pending: &mut PendingNudges,
     ) {
-        let Some(waits) = self.session.handle_lost(now, &error, self.is_over(now)) else { return };
+        let is_over = self.is_over(now);
+        // A session whose server was silent was of no use since then: if it were, each one would be followed by the next at once.
+        let live_until = self.in_flight.as_ref().map_or(now, |sent| sent.since);
+        let lost = self.session.handle_lost(now, live_until, &error, is_over);
+        let Some(waits) = lost else { return };
         self.is_repeat |= self.in_flight.is_some();
         self.put_back(pending);
         self.go_on(waits, error, pending);
@@ -307,6 +327,9 @@ impl NudgeMachine {
     ) -> Option<Error> {
         let error = self.overdue(now);
         if self.session.is_open() {
+            if error.is_some() && self.in_flight.is_some() {
+                self.actions.push_back(NudgeAction::CancelCommand);
+            }
             return error;
         }
         if let Some(error) = error {

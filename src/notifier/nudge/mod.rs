@@ -23,7 +23,7 @@ pub(super) use self::pending::{Added, NudgeLimits, PendingNudges};
 use self::shared::NudgeShared;
 pub(super) use self::shared::NudgeStart;
 use self::stats::NudgeCounts;
-pub(crate) use self::target::{NudgeSource, NudgeTarget, SessionPlace};
+pub(crate) use self::target::{NudgeSource, NudgeTarget};
 use crate::error::Error;
 
 /// The nudges of a notifier, shared by its clones.

@@ -178,17 +178,27 @@ impl NudgeShared {
         closed
     }
 
-    /// Accepts nothing more: the task ends with this cause, or because it was closed.
+    /// Accepts nothing more: the task ends with this cause, or because it was closed. A cause is logged.
     pub(super) fn end(&self, cause: Option<Error>) {
-        let mut state = self.lock();
-        if !matches!(state.stage, NudgeStage::Ended(_)) {
-            state.stage = NudgeStage::Ended(cause);
+        {
+            let mut state = self.lock();
+            if matches!(state.stage, NudgeStage::Ended(_)) {
+                return;
+            }
+            state.stage = NudgeStage::Ended(cause.clone());
+        }
+        if let Some(cause) = cause {
+            telemetry::nudges_ended(&cause);
         }
     }
 
     /// Handles the drop of the task. If it has not ended by itself, its runtime has ended.
     pub(super) fn abandon(&self) {
-        self.end(Some(outcome::abandoned()));
+        let is_closed = {
+            let state = self.lock();
+            matches!(state.stage, NudgeStage::Closing) && state.counts().unconfirmed() == 0
+        };
+        self.end((!is_closed).then(outcome::abandoned));
         let (lost, closing) = {
             let mut state = self.lock();
             let _ = state.pending.discard();

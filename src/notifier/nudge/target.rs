@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::pending::Nudge;
-use crate::config::{Config, Server};
+use crate::net::SessionPlace;
 
 /// A consumer of the same process.
 pub(crate) trait NudgeTarget: Send + Sync + std::fmt::Debug {
@@ -25,26 +25,6 @@ pub(crate) trait NudgeTarget: Send + Sync + std::fmt::Debug {
 pub(crate) struct NudgeSource {
     pub(crate) process_id: i32,
     pub(crate) place: SessionPlace,
-}
-
-/// One server and one of its databases. Process ids are those of this server, and channels those of this database.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct SessionPlace {
-    server: Server,
-    database: String,
-}
-
-impl SessionPlace {
-    /// Returns the place of the sessions of a complete configuration. `None` if it has several servers.
-    pub(crate) fn of(config: &Config) -> Option<Self> {
-        match config.servers().ok()?.as_slice() {
-            [server] => {
-                let database = config.get_dbname().or(config.get_user())?.to_owned();
-                Some(Self { server: server.clone(), database })
-            }
-            _ => None,
-        }
-    }
 }
 
 /// The consumers of a notifier. None is kept alive.

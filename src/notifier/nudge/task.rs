@@ -73,10 +73,17 @@ impl NudgeTask {
                 return Poll::Pending;
             }
             let error = self.machine.handle_timeout(net::now(), &mut self.shared.0.lock().pending);
-            if let (Some(error), Some(session)) = (error, self.link.session()) {
-                let error = session.fail(error);
-                self.lose(error);
+            if let Some(error) = error {
+                self.end_session(error);
             }
+        }
+    }
+
+    /// Ends the session, which goes on for the server.
+    fn end_session(&mut self, error: Error) {
+        if let Some(session) = self.link.session() {
+            let error = session.fail(error);
+            self.lose(error);
         }
     }
 
@@ -94,14 +101,15 @@ impl NudgeTask {
             }
             LinkEvent::Session(event) => {
                 let Some(session) = self.link.session() else { return Poll::Ready(()) };
-                match self.machine.stray_error(&event, session) {
+                let error = match self.machine.stray_error(&event, session) {
                     None => {
-                        self.machine.handle_event(now, event, &mut self.shared.0.lock().pending);
+                        let pending = &mut self.shared.0.lock().pending;
+                        self.machine.handle_event(now, event, pending)
                     }
-                    Some(error) => {
-                        let error = session.fail(error);
-                        self.lose(error);
-                    }
+                    stray => stray,
+                };
+                if let Some(error) = error {
+                    self.end_session(error);
                 }
             }
             LinkEvent::Notifications => self.machine.handle_notifications(),
@@ -144,6 +152,7 @@ impl NudgeTask {
             match action {
                 NudgeAction::Open => self.link.open(),
                 NudgeAction::CancelOpening => self.link.clear(),
+                NudgeAction::CancelCommand => self.link.cancel_command(),
                 NudgeAction::Sent { nudges, is_repeat: false } => {
                     if let Some(source) = &self.source {
                         self.each_target(|target| target.sent(source, &nudges));

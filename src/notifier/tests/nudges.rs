@@ -9,6 +9,7 @@ use crate::notifier::nudge::{
 const REFUSED: &[u8] = b"E\0\0\0\x17SERROR\0C22P05\0Mno\0\0Z\0\0\0\x05I";
 const FULL: &[u8] = b"E\0\0\0\x17SERROR\0C54000\0Mno\0\0Z\0\0\0\x05I";
 const FORBIDDEN: &[u8] = b"E\0\0\0\x17SERROR\0C42501\0Mno\0\0Z\0\0\0\x05I";
+const STANDBY: &[u8] = b"E\0\0\0\x17SERROR\0C25006\0Mno\0\0Z\0\0\0\x05I";
 
 const WINDOW: Duration = Duration::from_millis(10);
 
@@ -98,6 +99,7 @@ impl NudgeScene {
             self.actions.push(match action {
                 NudgeAction::Open => "open".to_owned(),
                 NudgeAction::CancelOpening => "cancel".to_owned(),
+                NudgeAction::CancelCommand => "cancel the command".to_owned(),
                 NudgeAction::Sent { nudges, is_repeat } => {
                     format!("{} {}", if is_repeat { "again" } else { "sent" }, nudges.len())
                 }
@@ -132,13 +134,16 @@ impl NudgeScene {
         let Some(session) = &mut self.session else { panic!("no session") };
         let _ = session.handle_input(self.now, &mut BytesMut::from(bytes)).unwrap();
         while let Some(event) = session.poll_event() {
-            if let Some(stray) = self.machine.stray_error(&event, session) {
-                let error = session.fail(stray);
+            let error = match self.machine.stray_error(&event, session) {
+                None => self.machine.handle_event(self.now, event, &mut self.pending),
+                stray => stray,
+            };
+            if let Some(error) = error {
+                let error = session.fail(error);
                 self.session = None;
                 self.machine.handle_lost(self.now, error, &mut self.pending);
                 break;
             }
-            self.machine.handle_event(self.now, event, &mut self.pending);
         }
         self.start();
     }
@@ -367,12 +372,103 @@ fn a_silent_server_loses_the_session_and_no_nudge() {
     scene.sent();
     scene.actions();
     assert_eq!(scene.wait_for_the_deadline(), TIMEOUT);
-    assert_eq!(scene.actions(), ["failed: Timeout"]);
+    assert_eq!(scene.actions(), ["cancel the command", "failed: Timeout"]);
     scene.wait_for_the_deadline();
     scene.opened();
     assert_eq!(scene.sent(), ["a:1"]);
     scene.confirm();
     assert_eq!(scene.ends(), (2, 0));
+}
+
+/// The answer timeout is as long as the longest delay, so each silent session has counted as one that was live for long. The next one
+/// followed at once, and left one more process of the server that waits.
+#[test]
+fn silent_sessions_follow_each_other_with_growing_delays() {
+    let mut scene = NudgeScene::open();
+    scene.wait(WINDOW);
+    scene.nudge("1");
+    let mut delays = Vec::new();
+    for _ in 0..20 {
+        scene.actions();
+        scene.wait_for_the_deadline();
+        assert_eq!(scene.actions(), ["cancel the command", "failed: Timeout"]);
+        delays.push(scene.wait_for_the_deadline());
+        scene.opened();
+        assert_eq!(scene.sent().last().unwrap(), "a:1");
+    }
+    let late: Duration = delays[12..].iter().sum();
+    assert!(late > 8 * DELAYS.max / 4, "{delays:?}");
+    // A session that was of use for long makes the next delay short again, also if it is silent at last.
+    scene.confirm();
+    scene.wait(2 * DELAYS.max);
+    scene.nudge("2");
+    scene.wait_for_the_deadline();
+    assert!(scene.wait_for_the_deadline() <= 2 * DELAYS.min);
+}
+
+/// The server was restarted as a standby, or the name of the host is that of one. An earlier version sent the nudges to it again and
+/// again: the primary never got them.
+#[test]
+fn nudges_that_a_standby_refuses_go_to_the_next_session() {
+    let mut scene = NudgeScene::open();
+    scene.wait(WINDOW);
+    scene.nudge("1");
+    scene.nudge("2");
+    scene.sent();
+    scene.actions();
+    scene.receive(STANDBY);
+    assert_eq!(scene.actions(), ["failed: Standby"]);
+    assert!(scene.session.is_none());
+    scene.wait_for_the_deadline();
+    assert_eq!(scene.actions(), ["open"]);
+    scene.opened();
+    assert_eq!(scene.sent(), ["a:1 a:2"]);
+    assert_eq!(scene.actions(), ["sent 2"], "nothing was committed");
+    scene.confirm();
+    assert_eq!(scene.ends(), (3, 0));
+}
+
+/// For example an answer that is too large. It may have been committed.
+#[test]
+fn nudges_with_an_answer_that_is_none_to_them_are_sent_again_by_the_next_session() {
+    let mut scene = NudgeScene::open();
+    scene.wait(WINDOW);
+    scene.nudge("1");
+    scene.sent();
+    scene.actions();
+    // The row has 70,000 bytes.
+    let (head, row) = RESULT.split_at(RESULT.windows(2).position(|tag| tag == b"D\0").unwrap());
+    let long =
+        [&70_010_u32.to_be_bytes()[..], b"\0\x01", &70_000_u32.to_be_bytes(), &[b'x'; 70_000]];
+    scene.receive(&[head, b"D", &long.concat(), &row[11..], READY].concat());
+    assert_eq!(scene.actions(), ["failed: Unsupported"]);
+    scene.wait_for_the_deadline();
+    scene.opened();
+    assert_eq!(scene.sent(), ["a:1"]);
+    assert_eq!(scene.actions(), ["open", "again 1"]);
+    scene.confirm();
+    assert_eq!(scene.ends(), (2, 0));
+}
+
+/// `lock_timeout` or `statement_timeout` of the role, or a cancel. An earlier version dropped up to 1,000 nudges then.
+#[test]
+fn nudges_that_wait_too_long_for_a_lock_are_kept_and_sent_after_a_delay() {
+    for code in ["55P03", "57014"] {
+        let mut scene = NudgeScene::open();
+        scene.wait(WINDOW);
+        scene.nudge("1");
+        scene.nudge("2");
+        scene.sent();
+        scene.actions();
+        let refused = String::from_utf8(FORBIDDEN.to_vec()).unwrap().replace("42501", code);
+        scene.receive(refused.as_bytes());
+        assert_eq!(scene.actions(), ["refused 1", "failed: Server"], "{code}");
+        assert!(scene.sent().is_empty());
+        assert!(scene.wait_for_the_deadline() >= DELAYS.min);
+        assert_eq!(scene.sent(), ["a:1 a:2"]);
+        scene.confirm();
+        assert_eq!(scene.ends(), (3, 0), "{code}");
+    }
 }
 
 #[test]
@@ -408,17 +504,18 @@ fn what_is_not_confirmed_in_time_after_a_close_is_dropped_and_counted() {
         assert_eq!(scene.now - begin, TIMEOUT, "{:?}", scene.actions);
         assert_eq!(scene.actions.last().unwrap(), "end: Err(Timeout)");
         assert!(scene.actions.contains(&"dropped: Closed".to_owned()));
+        let cancels = scene.actions.iter().filter(|action| *action == "cancel the command");
+        assert_eq!(cancels.count(), usize::from(is_open), "only what is unanswered");
         assert_eq!(scene.ends(), (1, 2));
         assert_eq!(scene.machine.poll_timeout(&scene.pending), None);
     }
 }
 
 #[test]
-fn a_refused_login_or_a_notifier_that_does_not_reconnect_ends_the_nudges() {
-    for reconnects in [true, false] {
-        let mut scene = NudgeScene::with(reconnects);
+fn a_notifier_that_does_not_reconnect_ends_the_nudges() {
+    for kind in [ErrorKind::Auth, ErrorKind::Connect] {
+        let mut scene = NudgeScene::with(false);
         scene.nudge("1");
-        let kind = if reconnects { ErrorKind::Auth } else { ErrorKind::Connect };
         let error = Error::new(kind, "no");
         scene.machine.handle_open_failed(scene.now, error, &mut scene.pending);
         scene.start();
@@ -426,6 +523,28 @@ fn a_refused_login_or_a_notifier_that_does_not_reconnect_ends_the_nudges() {
         assert_eq!(scene.actions(), ["open", "dropped: Closed", &end]);
         assert_eq!(scene.ends(), (0, 1));
     }
+}
+
+/// The session is opened at the first nudge, which may be long after the notifier has connected: while a password is changed, for
+/// example. An earlier version dropped all nudges from then on.
+#[test]
+fn a_refused_login_delays_the_nudges_and_does_not_end_them() {
+    let mut scene = NudgeScene::new();
+    scene.nudge("1");
+    assert_eq!(scene.actions(), ["open"]);
+    for _ in 0..5 {
+        let error = Error::new(ErrorKind::Auth, "no");
+        scene.machine.handle_open_failed(scene.now, error, &mut scene.pending);
+        scene.start();
+        assert_eq!(scene.actions(), ["failed: Auth"]);
+        scene.wait_for_the_deadline();
+        assert_eq!(scene.actions(), ["open"]);
+    }
+    scene.opened();
+    assert_eq!(scene.sent(), ["a:1"]);
+    scene.confirm();
+    assert_eq!(scene.ends(), (1, 0));
+    assert_eq!(scene.machine.counts.attempts_failed, 5);
 }
 
 /// Behind a pooler, another client may have executed LISTEN in the same server session: an old server reports a notification that it

@@ -14,6 +14,7 @@ const DONE: &[u8] =
     D\0\0\0\x0a\0\x01\0\0\0\0C\0\0\0\x0dSELECT 1\0Z\0\0\0\x05I";
 const INVALID_ERROR: &[u8] = b"E\0\0\0\x17SERROR\0C22P05\0Mno\0\0Z\0\0\0\x05I";
 const FULL_ERROR: &[u8] = b"E\0\0\0\x17SERROR\0C54000\0Mno\0\0Z\0\0\0\x05I";
+const STANDBY_ERROR: &[u8] = b"E\0\0\0\x17SERROR\0C25006\0Mno\0\0Z\0\0\0\x05I";
 const FATAL: &[u8] = b"E\0\0\0\x17SFATAL\0C57P01\0Mno\0\0";
 
 /// How the server answers.
@@ -24,6 +25,8 @@ pub(in crate::notifier) enum Mood {
     Full,
     /// It executes nothing.
     Silent,
+    /// It has become a standby.
+    Standby,
 }
 
 /// A transaction that was executed.
@@ -104,10 +107,16 @@ impl ServerSession {
         let (answer, is_committed) = match mood {
             _ if is_invalid => (INVALID_ERROR, false),
             Mood::Full => (FULL_ERROR, false),
+            Mood::Standby => (STANDBY_ERROR, false),
             _ => (DONE, true),
         };
         self.output.extend(answer);
         Some(Executed { session: self.number, pairs, is_committed })
+    }
+
+    /// Cancels what is executed.
+    pub(in crate::notifier) fn cancel(&mut self) {
+        self.received.pop_front();
     }
 
     pub(in crate::notifier) fn terminate(&mut self) {

@@ -3,6 +3,7 @@
 mod automatic;
 mod nudges;
 mod outages;
+mod queues;
 mod workers;
 
 use std::time::Duration;

@@ -3,7 +3,7 @@
 use pgbell::{Wake, Wakeups};
 
 use super::{NEVER, OFTEN, add_jobs, builder, create_jobs, do_jobs, jobs, until_done, wake, work};
-use crate::support::{Server, run, until, value};
+use crate::support::{Server, example_output, numbers, run, until, value};
 
 /// S10, R10: three programs with four workers each, whose sessions are lost meanwhile.
 #[test]
@@ -46,6 +46,18 @@ fn s10_of_twelve_workers_of_three_programs_one_does_each_job() {
         }
         assert_eq!(done, JOBS as usize);
     });
+}
+
+/// S10. The example of the guide: the interval is too long to help, and one item fails at first.
+#[test]
+fn s10_in_the_example_of_a_queue_one_of_four_workers_does_each_item() {
+    let server = Server::start();
+    let text = example_output(&server, "skip_locked_queue");
+    assert_eq!(numbers(&text, ": item ", " is done"), (1..=50).collect::<Vec<_>>(), "{text}");
+    let failed = text.lines().filter(|line| line.ends_with(": item 13 failed, bad luck"));
+    assert_eq!(failed.count(), 1, "{text}");
+    assert!(text.contains("status: listening"), "{text}");
+    assert!(text.ends_with("end: 50 items are done\n"), "{text}");
 }
 
 /// G2, G5. The interval is too long to help.

@@ -30,6 +30,7 @@ pub(super) struct NudgeCases {
     pub(super) without_key: u64,
     pub(super) refused: u64,
     pub(super) repeated: u64,
+    pub(super) cancelled: u64,
     pub(super) sessions: u64,
 }
 
@@ -44,6 +45,7 @@ impl NudgeCases {
             (&mut self.without_key, more.without_key),
             (&mut self.refused, more.refused),
             (&mut self.repeated, more.repeated),
+            (&mut self.cancelled, more.cancelled),
             (&mut self.sessions, more.sessions),
         ] {
             *sum += more;
@@ -74,6 +76,8 @@ pub(super) struct NudgeSimulation {
     accepted: Vec<((String, String), usize)>,
     executed: Vec<Executed>,
     last_flush: Option<Instant>,
+    /// The session was left because its server was silent, and that is not cancelled yet.
+    is_left_silent: bool,
     /// The server has refused nudges for a time, since the last flush.
     is_retrying: bool,
     is_healing: bool,
@@ -101,6 +105,7 @@ impl NudgeSimulation {
             delays: Reconnect {
                 min: Duration::from_millis(50),
                 max: BACKOFF_MAX,
+                // Nudges do not have it.
                 retry_refusals: random.chance(50),
             },
             reconnects: random.chance(90),
@@ -121,6 +126,7 @@ impl NudgeSimulation {
             accepted: Vec::new(),
             executed: Vec::new(),
             last_flush: None,
+            is_left_silent: false,
             is_retrying: false,
             is_healing: false,
             is_closed: false,
@@ -263,9 +269,14 @@ impl NudgeSimulation {
         loop {
             let result = link.session.handle_input(self.now, &mut link.input);
             let mut has_event = false;
+            let mut end = None;
             while let Some(event) = link.session.poll_event() {
                 has_event = true;
-                self.machine.handle_event(self.now, event, &mut self.pending);
+                end = self.machine.handle_event(self.now, event, &mut self.pending).or(end);
+            }
+            if let Some(error) = end {
+                let error = link.session.fail(error);
+                return self.lost(error);
             }
             if let Err(error) = result {
                 return self.lost(error);
@@ -300,6 +311,7 @@ impl NudgeSimulation {
         if let Some(error) = self.machine.handle_timeout(self.now, &mut self.pending)
             && let Some(link) = &mut self.link
         {
+            self.is_left_silent = link.session.commands_in_flight() > 0;
             let error = link.session.fail(error);
             self.lost(error);
         }
@@ -353,9 +365,10 @@ impl NudgeSimulation {
     }
 
     fn change_mood(&mut self) {
-        self.mood = match self.random.below(6) {
+        self.mood = match self.random.below(8) {
             0..=1 => Mood::Full,
-            2 => Mood::Silent,
+            2..=3 => Mood::Silent,
+            4 => Mood::Standby,
             _ => Mood::Normal,
         };
     }
@@ -375,6 +388,16 @@ impl NudgeSimulation {
             match action {
                 NudgeAction::Open => self.is_opening = true,
                 NudgeAction::CancelOpening => self.is_opening = false,
+                NudgeAction::CancelCommand => {
+                    let is_needed = std::mem::take(&mut self.is_left_silent);
+                    self.cases.cancelled += 1;
+                    // The server has what was written, and cancels what it executes.
+                    if let Some(left) = self.orphans.last_mut().filter(|_| is_needed) {
+                        left.cancel();
+                    } else {
+                        return Err("nothing is left to cancel".to_owned());
+                    }
+                }
                 NudgeAction::Sent { nudges, is_repeat } => {
                     self.cases.repeated += u64::from(is_repeat);
                     if nudges.len() > self.limits.1.calls {
@@ -398,7 +421,17 @@ impl NudgeSimulation {
                 }
             }
         }
+        self.check_cancelled()?;
         self.check_liveness()
+    }
+
+    /// A session that is left, and whose server was silent, is cancelled.
+    fn check_cancelled(&self) -> Result<(), String> {
+        if self.is_left_silent {
+            Err("a silent session was not cancelled".to_owned())
+        } else {
+            Ok(())
+        }
     }
 
     /// A flush begins.
