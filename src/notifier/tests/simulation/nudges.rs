@@ -54,8 +54,9 @@ impl NudgeCases {
 
     pub(super) fn rarest(&self) -> u64 {
         let Self { coalesced, committed, dropped, no_room, without_key, refused, .. } = *self;
-        let cases = [coalesced, committed, dropped, no_room, without_key, refused, self.repeated];
-        cases.into_iter().min().unwrap_or(0)
+        let of_sessions = [self.repeated, self.cancelled];
+        let cases = [coalesced, committed, dropped, no_room, without_key, refused];
+        cases.into_iter().chain(of_sessions).min().unwrap_or(0)
     }
 }
 
