@@ -13,6 +13,8 @@
 //! | question | answer |
 //! |---|---|
 //! | which type for 500 clients of SSE? | one [`Hub`](crate::Hub): [`choosing_a_type`], [`memory`] |
+//! | how do I push to browsers, with axum? | a handler subscribes, and returns the subscription as a stream: [`fan_out`](fan_out#a-complete-example) |
+//! | how do I wake the workers of a job queue? | [`wake_or_poll`], and [`triggers`] for the SQL |
 //! | what happens to notifications during a failover? | they are not kept, and a [`Gap`](crate::Gap) reports that: [`losing_nothing`](losing_nothing#during-a-failover) |
 //! | how much memory does a consumer take that sleeps? | at most 22 MiB by default: [`memory`] |
 //! | how do I run behind PgBouncer, on RDS, on Neon? | [`poolers`] |
