@@ -121,6 +121,14 @@ const OF_OTHERS: [&str; 4] =
 fn every_name_of_the_guide_is_a_public_item() {
     let listed = page("docs/public-items.txt");
     let is_public = |path: &str| {
+        // The list has a conversion as an implementation.
+        if let Some(to) = path.strip_suffix("::from") {
+            let end = format!("::{to}");
+            return listed.lines().any(|line| {
+                let line = line.trim_end_matches("  [feature]");
+                line.starts_with("impl From<") && line.ends_with(&end)
+            });
+        }
         let path = format!("::{path}");
         let mut ends = listed.split(&path[..]).skip(1);
         ends.any(|rest| !rest.starts_with(|char: char| char.is_alphanumeric() || char == '_'))
