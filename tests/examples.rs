@@ -11,31 +11,24 @@ use std::time::Duration;
 use pgbell::testing::{BackendConfig, Server};
 use tokio::task::block_in_place;
 
-use crate::cargo::cargo;
+use crate::cargo::cargo_example;
 
 /// Long enough to build an example on a busy machine.
 const LONG: Duration = Duration::from_secs(300);
 
 /// Runs cargo with an example, and returns the lines that are printed.
-fn cargo_with(command: &str, example: &str, url: &str) -> Vec<String> {
-    let output = cargo()
-        .args([command, "--quiet", "--locked", "--offline", "--all-features", "--example", example])
-        .env("DATABASE_URL", url)
-        .output()
-        .unwrap();
-    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-    assert!(output.status.success(), "{}\n{}", text(&output.stdout), text(&output.stderr));
-    text(&output.stdout).lines().map(str::to_owned).collect()
+fn lines_of(command: &str, example: &str, url: &str) -> Vec<String> {
+    cargo_example(command, example, url).lines().map(str::to_owned).collect()
 }
 
 /// Returns the lines that an example prints.
 fn output(example: &str) -> Vec<String> {
-    cargo_with("run", example, "")
+    lines_of("run", example, "")
 }
 
 /// Builds an example, and returns the path of its program.
 fn built(example: &str) -> PathBuf {
-    cargo_with("build", example, "");
+    lines_of("build", example, "");
     // This test is in `deps`, and the examples are in `examples` beside it.
     let test = env::current_exe().unwrap();
     let profile = test.ancestors().nth(2).unwrap();
@@ -77,7 +70,7 @@ async fn the_example_of_a_listener_prints_what_arrives_on_the_channels_that_its_
 #[tokio::test(flavor = "multi_thread")]
 async fn the_example_of_a_round_trip_receives_everything_that_it_sends() {
     let server = Server::start(BackendConfig::new()).await.unwrap();
-    let lines = block_in_place(|| cargo_with("run", "round_trip", &server.url()));
+    let lines = block_in_place(|| lines_of("run", "round_trip", &server.url()));
     assert_eq!(lines, ["sent 1000, received 1000, 2890 bytes of payload"]);
 }
 

@@ -381,23 +381,19 @@ async fn woken() {
 #[test]
 fn the_end_of_the_nudges_is_logged_also_after_a_dropped_one() {
     let log = Log::default();
-    let subscriber = tracing_subscriber::fmt().with_writer(log.clone()).with_ansi(false).finish();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    tracing::subscriber::with_default(subscriber, || {
-        runtime.block_on(async {
-            let mut server = Server::start(BackendConfig::new()).await.unwrap();
-            let notifier = Notifier::builder(server.url()).reconnect(false).await.unwrap();
-            notifier.nudge("jobs", "\0");
-            notifier.nudge("jobs", "1");
-            while notifier.stats().nudges_committed == 0 {
-                tokio::task::yield_now().await;
-            }
-            server.halt().await;
-            while notifier.stats().nudges_dropped == 1 {
-                notifier.nudge("jobs", "2");
-                tokio::task::yield_now().await;
-            }
-        });
+    log.run(async {
+        let mut server = Server::start(BackendConfig::new()).await.unwrap();
+        let notifier = Notifier::builder(server.url()).reconnect(false).await.unwrap();
+        notifier.nudge("jobs", "\0");
+        notifier.nudge("jobs", "1");
+        while notifier.stats().nudges_committed == 0 {
+            tokio::task::yield_now().await;
+        }
+        server.halt().await;
+        while notifier.stats().nudges_dropped == 1 {
+            notifier.nudge("jobs", "2");
+            tokio::task::yield_now().await;
+        }
     });
     let text = log.text();
     let warnings: Vec<&str> = text.lines().filter(|line| line.contains("nudge")).collect();
@@ -413,20 +409,16 @@ fn the_end_of_the_nudges_is_logged_also_after_a_dropped_one() {
 #[test]
 fn the_first_nudge_that_is_dropped_is_logged_without_its_key() {
     let log = Log::default();
-    let subscriber = tracing_subscriber::fmt().with_writer(log.clone()).with_ansi(false).finish();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    tracing::subscriber::with_default(subscriber, || {
-        runtime.block_on(async {
-            let server = Server::start(BackendConfig::new()).await.unwrap();
-            let notifier = Notifier::connect(server.url()).await.unwrap();
-            notifier.nudge("jobs", "of the application");
-            for _ in 0..3 {
-                notifier.nudge("jobs", "of the application\0");
-            }
-            notifier.clone().close().await;
-            let stats = notifier.stats();
-            assert_eq!((stats.nudges_committed, stats.nudges_dropped), (1, 3));
-        });
+    log.run(async {
+        let server = Server::start(BackendConfig::new()).await.unwrap();
+        let notifier = Notifier::connect(server.url()).await.unwrap();
+        notifier.nudge("jobs", "of the application");
+        for _ in 0..3 {
+            notifier.nudge("jobs", "of the application\0");
+        }
+        notifier.clone().close().await;
+        let stats = notifier.stats();
+        assert_eq!((stats.nudges_committed, stats.nudges_dropped), (1, 3));
     });
     let text = log.text();
     let warnings: Vec<&str> = text.lines().filter(|line| line.contains("nudge")).collect();

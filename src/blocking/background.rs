@@ -15,7 +15,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::runtime::{OwnedRuntime, THREAD_NAME};
-use super::waiter::{Waiter, deadline, mark_background_thread};
+use super::waiter::{Waiter, deadline, is_inside_runtime, mark_background_thread};
 use crate::error::{Error, ErrorKind, contain};
 use crate::listener::ListenerHandle;
 use crate::notifier::Notifier;
@@ -105,6 +105,7 @@ impl Background {
     ) -> Result<T, Error> {
         // Before `enter`: after a fork nothing of the runtime is touched.
         self.waiter.check()?;
+        is_inside_runtime()?;
         let _inside = self.runtime.enter();
         self.waiter.wait(future)
     }

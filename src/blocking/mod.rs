@@ -52,7 +52,8 @@
 //!   child, for which a builder of the parent can be used. There, `try_recv` returns that error too when its queue is empty, and
 //!   [`nudge`](Notifier::nudge) does nothing. The drop of a [`Connection`] does nothing. Leave the other values of the parent alone
 //!   (`std::mem::forget`): their sockets are shared with the parent, and another thread may have held a lock when the process was
-//!   forked. The sockets are open until both processes have closed them, or have ended.
+//!   forked. The sockets are open until both processes have closed them, or have ended;
+//! - on a [`Connection`], in the drop of a thread-local value, if that of tokio is gone already.
 //!
 //! # The end
 //!

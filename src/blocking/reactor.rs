@@ -8,12 +8,10 @@ use std::future::Future;
 use std::mem;
 use std::sync::Arc;
 
-use tokio::runtime::Handle;
-
 use super::background::Background;
 use super::hook_run::HookRun;
 use super::runtime::OwnedRuntime;
-use super::waiter::Waiter;
+use super::waiter::{Waiter, is_inside_runtime};
 use crate::error::Error;
 
 /// What drives the socket of a connection.
@@ -39,7 +37,7 @@ impl Reactor {
     ) -> Result<T, Error> {
         if let Self::Caller(runtime, waiter) = self {
             waiter.check()?;
-            if Handle::try_current().is_ok() {
+            if is_inside_runtime()? {
                 // If no thread can be started, the connection stays as it is: outside of a runtime it can be used.
                 *self = Self::Background(Background::drive(runtime.clone())?);
             }

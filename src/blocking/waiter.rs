@@ -7,6 +7,8 @@ use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Handle;
+
 use super::park;
 use crate::error::{Error, ErrorKind};
 
@@ -105,6 +107,26 @@ impl Waiter {
 /// Returns the end of a time that begins now. `None` if it is too long for the clock.
 pub(super) fn deadline(timeout: Duration) -> Option<Instant> {
     Instant::now().checked_add(timeout)
+}
+
+/// Returns whether this thread is inside of a tokio runtime.
+///
+/// # Errors
+/// [`ErrorKind::Misuse`] in the drop of a thread-local value, when that of tokio is gone: no runtime can be entered any more.
+pub(super) fn is_inside_runtime() -> Result<bool, Error> {
+    match Handle::try_current() {
+        Ok(_) => Ok(true),
+        Err(error) if error.is_missing_context() => Ok(false),
+        Err(_) => Err(in_last_drops()),
+    }
+}
+
+#[cold]
+fn in_last_drops() -> Error {
+    let message =
+        "a blocking call in the drop of a thread-local value, where tokio cannot be used any more";
+    let hint = "make the call before the end of the thread";
+    Error::new(ErrorKind::Misuse, message).with_hint(hint)
 }
 
 #[cold]

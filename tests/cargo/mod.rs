@@ -3,11 +3,23 @@
 use std::env;
 use std::process::Command;
 
+/// Runs or builds an example, which connects to `url`. Returns what it prints.
+pub(crate) fn cargo_example(command: &str, example: &str, url: &str) -> String {
+    let output = cargo()
+        .args([command, "--quiet", "--locked", "--offline", "--all-features", "--example", example])
+        .env("DATABASE_URL", url)
+        .output()
+        .unwrap();
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{}\n{}", text(&output.stdout), text(&output.stderr));
+    text(&output.stdout)
+}
+
 /// Returns cargo, in the directory of the package.
 ///
 /// Cargo sets variables for this test that are inputs of some build scripts. With them, cargo would build those dependencies again, and once more
 /// after the test.
-pub(crate) fn cargo() -> Command {
+fn cargo() -> Command {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
     for (name, _) in env::vars_os() {

@@ -9,7 +9,7 @@ use futures_core::Stream;
 use pgbell::{Batch, Connection, Error, Event, Listener, Loss, Notification, Notifier};
 use pgbell_testkit::{Auth, Cluster, ClusterBuilder, Installation};
 
-use crate::cargo::cargo;
+use crate::cargo::cargo_example;
 use crate::queries::FACTS_SQL;
 
 /// The time limit for anything that must happen.
@@ -123,14 +123,7 @@ pub(crate) fn installation(major: u32) -> Installation {
 
 /// Runs an example with a server, and returns what it prints.
 pub(crate) fn example_output(server: &Server, example: &str) -> String {
-    let output = cargo()
-        .args(["run", "--quiet", "--locked", "--offline", "--all-features", "--example", example])
-        .env("DATABASE_URL", server.url())
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
-    text
+    cargo_example("run", example, &server.url())
 }
 
 /// Returns the numbers between these words, sorted. Each of them is in one line.

@@ -46,6 +46,8 @@ use crate::error::{Error, ErrorKind};
 #[cfg_attr(docsrs, doc(cfg(feature = "json")))]
 pub struct JsonStream<S, T> {
     events: S,
+    /// The events have ended. Most streams must not be polled again then.
+    is_terminated: bool,
     // It has no `T`.
     values: PhantomData<fn() -> T>,
 }
@@ -71,7 +73,7 @@ impl<S, T> JsonStream<S, T> {
     /// Decodes the payloads of these events.
     #[must_use]
     pub fn new(events: S) -> Self {
-        Self { events, values: PhantomData }
+        Self { events, is_terminated: false, values: PhantomData }
     }
 
     /// Returns the stream of events.
@@ -143,7 +145,12 @@ where
 
     /// Ends as the stream of events.
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let polled = Pin::new(&mut self.get_mut().events).poll_next(cx);
+        let own = self.get_mut();
+        if own.is_terminated {
+            return Poll::Ready(None);
+        }
+        let polled = Pin::new(&mut own.events).poll_next(cx);
+        own.is_terminated = matches!(polled, Poll::Ready(None));
         polled.map(|item| item.map(|event| event.map(JsonEvent::from)))
     }
 
@@ -158,7 +165,7 @@ where
     T: DeserializeOwned,
 {
     fn is_terminated(&self) -> bool {
-        self.events.is_terminated()
+        self.is_terminated || self.events.is_terminated()
     }
 }
 

@@ -150,7 +150,7 @@ pub fn scan(input: &[u8]) -> (Run, Stop) {
     let mut count = 0;
     let mut rest = input;
     let mut last = LastChannel::NONE;
-    while let Some((notification, next)) = next_frame(rest, &mut last) {
+    while let Some((notification, next, _)) = next_frame(rest, &mut last) {
         if !is_utf8(notification.payload) {
             break;
         }
@@ -191,13 +191,8 @@ impl<'a> Notifications<'a> {
     #[allow(dead_code, reason = "only a hub uses it")]
     #[inline(always)]
     pub(crate) fn next_and_same(&mut self) -> Option<(RawNotification<'a>, bool)> {
-        let frame = Frame::first(self.rest)?;
-        let is_same = self.last.0.begins(frame.strings);
-        if !is_same && !self.last.replace(frame.strings) {
-            return None;
-        }
-        let notification = frame.notification(self.last.0.bytes.len())?;
-        self.rest = frame.next;
+        let (notification, next, is_same) = next_frame(self.rest, &mut self.last)?;
+        self.rest = next;
         Some((notification, is_same))
     }
 }
@@ -213,9 +208,7 @@ impl<'a> Iterator for Notifications<'a> {
 
     #[inline(always)]
     fn next(&mut self) -> Option<RawNotification<'a>> {
-        let (notification, next) = next_frame(self.rest, &mut self.last)?;
-        self.rest = next;
-        Some(notification)
+        Some(self.next_and_same()?.0)
     }
 }
 
@@ -308,12 +301,13 @@ fn zeros(word: u64) -> u64 {
 fn next_frame<'a>(
     rest: &'a [u8],
     last: &mut LastChannel<'a>,
-) -> Option<(RawNotification<'a>, &'a [u8])> {
+) -> Option<(RawNotification<'a>, &'a [u8], bool)> {
     let frame = Frame::first(rest)?;
-    if !last.0.begins(frame.strings) && !last.replace(frame.strings) {
+    let is_same = last.0.begins(frame.strings);
+    if !is_same && !last.replace(frame.strings) {
         return None;
     }
-    Some((frame.notification(last.0.bytes.len())?, frame.next))
+    Some((frame.notification(last.0.bytes.len())?, frame.next, is_same))
 }
 
 /// A frame of which only the length and the last NUL were checked.

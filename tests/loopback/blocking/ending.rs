@@ -109,6 +109,7 @@ fn the_sessions_of_a_thread_that_panics_end() {
 
 thread_local! {
     static HELD: RefCell<Option<(Listener, Notifier, Connection)>> = const { RefCell::new(None) };
+    static CALLS: RefCell<Option<CallInDrop>> = const { RefCell::new(None) };
 }
 
 /// In the drop of a thread-local value, tokio cannot be asked where it is.
@@ -117,6 +118,8 @@ fn values_in_a_thread_local_end_with_their_thread() {
     let scene = Scene::new();
     let url = scene.url();
     let owner = thread::spawn(move || {
+        // The last one that is used for the first time is dropped first: that of tokio.
+        HELD.with(|_| ());
         let listener = Listener::builder(&*url).channels(["a"]).connect().unwrap();
         let notifier = Notifier::connect(&*url).unwrap();
         let connection = Connection::connect(&*url).unwrap();
@@ -124,6 +127,38 @@ fn values_in_a_thread_local_end_with_their_thread() {
     });
     owner.join().unwrap();
     scene.until_no_session();
+}
+
+/// Executes a query when it is dropped.
+struct CallInDrop(Connection, mpsc::Sender<ErrorKind>);
+
+impl Drop for CallInDrop {
+    fn drop(&mut self) {
+        let error = self.0.simple_query("SELECT 1").unwrap_err();
+        let _ = self.1.send(error.kind());
+    }
+}
+
+/// An earlier version panicked, which ends the process. In a runtime the connection has a thread of its own.
+#[test]
+fn a_call_in_the_drop_of_a_thread_local_value_is_refused() {
+    let scene = Scene::new();
+    for is_inside in [false, true] {
+        let url = scene.url();
+        let (sender, found) = mpsc::channel();
+        let owner = thread::spawn(move || {
+            CALLS.with(|_| ());
+            let mut connection = Connection::connect(&*url).unwrap();
+            if is_inside {
+                let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+                runtime.block_on(async { connection.listen("a").unwrap() });
+            }
+            CALLS.with(|calls| *calls.borrow_mut() = Some(CallInDrop(connection, sender)));
+        });
+        owner.join().unwrap();
+        assert_eq!(found.recv_timeout(LONG).unwrap(), ErrorKind::Misuse);
+        scene.until_no_session();
+    }
 }
 
 #[test]

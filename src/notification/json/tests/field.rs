@@ -170,7 +170,8 @@ proptest! {
     #[test]
     fn of_two_fields_with_one_name_the_last_one_counts(first in value(), last in value()) {
         let text = format!("{{\"id\":{first},\"id\":{last}}}");
-        let object: Value = serde_json::from_str(&text).unwrap();
+        // Not parsed: a parser may change the last digit of a number.
+        let object = Value::Object([("id".to_owned(), last)].into_iter().collect());
         prop_assert_eq!(field(&text, "id").map(Cow::into_owned), by_value(&object, "id"));
     }
 
@@ -186,7 +187,17 @@ proptest! {
     fn any_text_has_the_field_of_its_value(text in "[{]?( |[{}\\[\\]:,\"\\\\]|id|\"id\":|[0-9.eE+-]|true|null|\"a\"){0,12}[}]?") {
         let found = field(&text, "id").map(Cow::into_owned);
         match serde_json::from_str::<Value>(&text) {
-            Ok(value) => prop_assert_eq!(found, by_value(&value, "id")),
+            Ok(value) => {
+                // The field is a number as it is written, and a `Value` writes it in its own form.
+                let is_number = value.get("id").is_some_and(Value::is_number);
+                let found = match found {
+                    Some(number) if is_number => {
+                        serde_json::from_str::<Value>(&number).ok().map(|number| number.to_string())
+                    }
+                    found => found,
+                };
+                prop_assert_eq!(found, by_value(&value, "id"));
+            }
             Err(error) if error.to_string().contains("number out of range") => {}
             Err(_) => prop_assert_eq!(found, None),
         }

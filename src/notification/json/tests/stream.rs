@@ -15,16 +15,31 @@ use crate::notification::{Event, Gap, Lagged};
 
 /// What a stream returns when it is polled: `None` is pending.
 #[derive(Debug)]
-struct Scripted(VecDeque<Option<Result<Event, Error>>>);
+struct Scripted {
+    items: VecDeque<Option<Result<Event, Error>>>,
+    has_ended: bool,
+}
+
+impl Scripted {
+    fn new(items: impl Into<VecDeque<Option<Result<Event, Error>>>>) -> Self {
+        Self { items: items.into(), has_ended: false }
+    }
+}
 
 impl Stream for Scripted {
     type Item = Result<Event, Error>;
 
     fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        match self.get_mut().0.pop_front() {
+        let own = self.get_mut();
+        // As the streams that most combinators make.
+        assert!(!own.has_ended, "polled after its end");
+        match own.items.pop_front() {
             Some(Some(item)) => Poll::Ready(Some(item)),
             Some(None) => Poll::Pending,
-            None => Poll::Ready(None),
+            None => {
+                own.has_ended = true;
+                Poll::Ready(None)
+            }
         }
     }
 }
@@ -32,13 +47,13 @@ impl Stream for Scripted {
 impl TryRecv for Scripted {
     fn try_recv(&mut self) -> Result<Option<Event>, Error> {
         let ended = || Err(Error::new(ErrorKind::Closed, "ended"));
-        self.0.pop_front().map_or_else(ended, Option::transpose)
+        self.items.pop_front().map_or_else(ended, Option::transpose)
     }
 }
 
 impl FusedStream for Scripted {
     fn is_terminated(&self) -> bool {
-        self.0.is_empty()
+        self.items.is_empty()
     }
 }
 
@@ -83,7 +98,7 @@ fn every_element_of_the_stream_is_returned_at_its_place_and_a_dropped_future_los
         sent("2"),
         Some(Err(cause)),
     ];
-    let mut events = JsonStream::<_, u8>::new(Scripted(script.into()));
+    let mut events = JsonStream::<_, u8>::new(Scripted::new(script));
     let found: Vec<_> = (0..9).map(|_| polled(&mut events)).collect();
     let expected = [
         "pending",
@@ -103,18 +118,18 @@ fn every_element_of_the_stream_is_returned_at_its_place_and_a_dropped_future_los
 
 #[test]
 fn what_is_not_received_is_still_in_the_stream_of_events() {
-    let mut events = JsonStream::<_, u8>::new(Scripted([sent("1"), sent("2")].into()));
+    let mut events = JsonStream::<_, u8>::new(Scripted::new([sent("1"), sent("2")]));
     assert_eq!(polled(&mut events), "value 1");
-    assert_eq!((events.get_ref().0.len(), events.get_mut().0.len()), (1, 1));
-    assert!(format!("{events:?}").starts_with("JsonStream(Scripted("));
-    assert_eq!(events.into_inner().0.len(), 1);
+    assert_eq!((events.get_ref().items.len(), events.get_mut().items.len()), (1, 1));
+    assert!(format!("{events:?}").starts_with("JsonStream(Scripted {"));
+    assert_eq!(events.into_inner().items.len(), 1);
 }
 
 #[test]
 fn a_try_recv_returns_what_is_queued_and_ends_as_a_receive() {
     let cause = Error::new(ErrorKind::Connect, "lost");
     let script = [sent("1"), None, sent("x"), Some(Err(cause))];
-    let mut events = JsonStream::<_, u8>::new(Scripted(script.into()));
+    let mut events = JsonStream::<_, u8>::new(Scripted::new(script));
     let mut next = || events.try_recv().map(|event| event.map(short));
     assert_eq!(next().unwrap().as_deref(), Some("value 1"));
     assert_eq!(next().unwrap(), None);
