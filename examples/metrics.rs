@@ -10,6 +10,7 @@ use std::error::Error;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use pgbell::testing::{BackendConfig, Server};
@@ -125,9 +126,15 @@ async fn main() -> Result<(), Box<dyn Error>> {
     server.notify("orders", "4")?;
     listener.recv().await?;
 
-    // The metrics are written by the task of the listener, when it has read: what the consumer has taken since then is not in them yet.
     println!("{}", get(port, "/ready").await?);
-    println!("{}", get(port, "/metrics").await?);
+    // The metrics are written by the task of the listener, after a read is in the queue.
+    let all = "pgbell_notifications_received_total{application=\"shop\"} 4\n";
+    let mut metrics = get(port, "/metrics").await?;
+    while !metrics.contains(all) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        metrics = get(port, "/metrics").await?;
+    }
+    println!("{metrics}");
     pages.abort();
     listener.close().await;
     server.stop().await;

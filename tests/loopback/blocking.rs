@@ -166,23 +166,26 @@ fn a_timeout_ends_a_receive_after_its_time_and_loses_nothing() {
 /// timer, one to two milliseconds.
 #[test]
 fn a_receive_without_time_reads_what_is_there_and_does_not_wait_for_a_timer() {
-    // The shortest of many receives: on a loaded machine most of them are slow.
-    let shortest = |connection: &mut Connection, timeout| {
-        let all = (0..200).map(|_| {
-            let begin = Instant::now();
-            assert!(connection.recv_batch_timeout(timeout).unwrap().is_none());
-            begin.elapsed()
-        });
-        all.min().unwrap()
+    let times = |connection: &mut Connection, timeout| {
+        let mut all: Vec<_> = (0..200)
+            .map(|_| {
+                let begin = Instant::now();
+                assert!(connection.recv_batch_timeout(timeout).unwrap().is_none());
+                begin.elapsed()
+            })
+            .collect();
+        all.sort();
+        all
     };
     let poll = move |connection: &mut Connection| {
         connection.listen("a").unwrap();
-        let [none, tick] =
-            [Duration::ZERO, Duration::from_nanos(1)].map(|t| shortest(connection, t));
+        let none = times(connection, Duration::ZERO);
+        let tick = times(connection, Duration::from_nanos(1));
         connection.notify("a", "1").unwrap();
         connection.unlisten("a").unwrap();
         let found = connection.recv_batch_timeout(Duration::ZERO).unwrap().map(|batch| batch.len());
-        (none < tick / 2, found)
+        // On a loaded machine most receives are slow, and so the shortest is compared. One tick may be short, but not a quarter of them.
+        (none[0] < tick[50] / 2, found)
     };
     let scene = Scene::new();
     let mut connection = Connection::connect(scene.url()).unwrap();
