@@ -145,7 +145,8 @@ impl NotifierBuilder {
     }
 
     /// Sets whether the notifier reconnects after a session is lost, by default true. If it does not, it ends: calls that were
-    /// sent return [`ErrorKind::InDoubt`], and all others [`ErrorKind::Closed`], both with the cause.
+    /// sent return [`ErrorKind::InDoubt`], and all others [`ErrorKind::Closed`], both with the cause. The
+    /// [nudges](Notifier::nudge) end when their session is lost, and when the first attempt to open it fails.
     ///
     /// Each attempt tries every host of the configuration in its order, and reads its files again. A refusal ends the notifier,
     /// unless [`retry_refusals`](Self::retry_refusals) is set.

@@ -224,13 +224,14 @@ impl Notifier {
     /// - A channel that is empty, longer than 63 bytes or contains a NUL, and a key that is longer than 7,999 bytes or contains a NUL, are
     ///   dropped. So are nudges that the server refuses. They are kept, and sent again with the delays of
     ///   [`backoff`](NotifierBuilder::backoff), while its notification queue is full, and after every other error that may pass:
-    ///   [`is_transient`](Error::is_transient), a lock timeout (55P03), a statement timeout or a cancel (57014).
+    ///   [`is_transient`](Error::is_transient), a lock timeout (55P03), a statement timeout or a cancel (57014). After a repeated statement
+    ///   timeout fewer are sent together.
     /// - If more than 1,024 keys of a channel wait, or 1 MiB of keys of all channels, those of the channel become one nudge without a key:
     ///   everything must be read. If nudges for 1,024 channels wait, those for others are dropped.
     ///
     /// [`stats`](Self::stats) counts nudges, [`last_nudge_error`](Self::last_nudge_error) has the last error, and with the feature `tracing` the
     /// first nudge that is dropped is logged, and so is the end of all nudges: by [`reconnect(false)`](NotifierBuilder::reconnect) after a lost
-    /// session, or with the runtime.
+    /// session or a failed attempt to open it, also the first one, or with the runtime.
     ///
     /// ```no_run
     /// # async fn insert_job(_: &str) -> Result<i64, pgbell::Error> { Ok(1) }

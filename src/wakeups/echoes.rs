@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use self::name::{EchoName, Named};
 use crate::net::SessionPlace;
@@ -27,6 +28,12 @@ const EXPECTED_MAX: usize = 4_096;
 
 /// The highest number of bytes of their keys.
 const EXPECTED_BYTES_MAX: usize = 256 * 1_024;
+
+/// How long an echo is expected. A later one wakes the workers once more.
+///
+/// The address of a server may be that of another one after a failover, as that of a proxy is. While the session of the nudges is still
+/// connected to the former server, its echoes never arrive, and those of another session of the new server may look like them.
+const EXPECTED_TIME: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Default)]
 pub(super) struct Echoes {
@@ -47,10 +54,23 @@ struct Expected {
 /// At most half of what may be expected.
 #[derive(Debug, Default)]
 struct Generation {
-    /// How many.
-    echoes: BTreeMap<EchoName, u32>,
+    echoes: BTreeMap<EchoName, Echo>,
     /// Of the keys.
     bytes: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Echo {
+    /// How many of them are expected.
+    count: u32,
+    /// When the first of them was sent.
+    since: Instant,
+}
+
+impl Echo {
+    fn is_expected(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.since) < EXPECTED_TIME
+    }
 }
 
 impl Echoes {
@@ -76,19 +96,24 @@ impl Echoes {
     }
 
     /// Expects the echoes of nudges that are sent.
-    pub(super) fn expect<'a>(&self, source: &NudgeSource, nudges: impl Iterator<Item = &'a Nudge>) {
+    pub(super) fn expect<'a>(
+        &self,
+        source: &NudgeSource,
+        nudges: impl Iterator<Item = &'a Nudge>,
+        now: Instant,
+    ) {
         self.change(|expected| {
             if expected.place.as_ref() == Some(&source.place) {
-                nudges.for_each(|nudge| expected.add(source.process_id, nudge));
+                nudges.for_each(|nudge| expected.add(source.process_id, nudge, now));
             }
         });
     }
 
     /// Expects no echo of nudges that were refused.
-    pub(super) fn refused(&self, source: &NudgeSource, nudges: &[Nudge]) {
+    pub(super) fn refused(&self, source: &NudgeSource, nudges: &[Nudge], now: Instant) {
         self.change(|expected| {
             for Nudge { channel, key } in nudges {
-                expected.take((source.process_id, channel, key));
+                expected.take((source.process_id, channel, key), now);
             }
         });
     }
@@ -107,6 +132,7 @@ impl Echoes {
         &self,
         channel: &[u8],
         notifications: impl Iterator<Item = (i32, &'a [u8])>,
+        now: Instant,
         found: &mut Vec<bool>,
     ) {
         if !self.is_any.load(Ordering::Acquire) {
@@ -116,7 +142,7 @@ impl Echoes {
         self.change(|expected| {
             found.extend(notifications.map(|(process_id, payload)| {
                 let key = std::str::from_utf8(payload);
-                key.is_ok_and(|key| expected.take((process_id, channel, key)))
+                key.is_ok_and(|key| expected.take((process_id, channel, key), now))
             }));
         });
     }
@@ -127,17 +153,15 @@ impl Expected {
         self.young.echoes.is_empty() && self.old.echoes.is_empty()
     }
 
-    fn add(&mut self, process_id: i32, nudge: &Nudge) {
+    fn add(&mut self, process_id: i32, nudge: &Nudge, now: Instant) {
         let Nudge { channel, key } = nudge;
         let name: &dyn Named = &(process_id, &**channel, &**key);
-        let found = match self.young.echoes.get_mut(name) {
-            None => self.old.echoes.get_mut(name),
-            found => found,
+        let found = self.young.remove(name).or_else(|| self.old.remove(name));
+        // Those that have not come in time do not add up.
+        let echo = match found.filter(|echo| echo.is_expected(now)) {
+            Some(echo) => Echo { count: echo.count.saturating_add(1), ..echo },
+            None => Echo { count: 1, since: now },
         };
-        if let Some(count) = found {
-            *count = count.saturating_add(1);
-            return;
-        }
         let is_full = self.young.echoes.len() >= EXPECTED_MAX / 2
             || self.young.bytes + key.len() > EXPECTED_BYTES_MAX / 2;
         if is_full {
@@ -145,24 +169,30 @@ impl Expected {
         }
         self.young.bytes += key.len();
         let name = EchoName { process_id, channel: channel.clone(), key: key.clone() };
-        self.young.echoes.insert(name, 1);
+        self.young.echoes.insert(name, echo);
     }
 
-    fn take(&mut self, name: (i32, &str, &str)) -> bool {
-        self.young.take(&name) || self.old.take(&name)
+    /// Takes one that is expected. None is in both generations.
+    fn take(&mut self, name: (i32, &str, &str), now: Instant) -> bool {
+        self.young.take(&name, now) || self.old.take(&name, now)
     }
 }
 
 impl Generation {
-    fn take(&mut self, name: &dyn Named) -> bool {
-        let Some(count) = self.echoes.get_mut(name) else { return false };
-        *count -= 1;
-        if *count == 0
-            && let Some((name, _)) = self.echoes.remove_entry(name)
-        {
-            self.bytes -= name.key.len();
+    fn take(&mut self, name: &dyn Named, now: Instant) -> bool {
+        let Some(echo) = self.echoes.get_mut(name) else { return false };
+        let is_expected = echo.is_expected(now);
+        echo.count -= 1;
+        if echo.count == 0 || !is_expected {
+            self.remove(name);
         }
-        true
+        is_expected
+    }
+
+    fn remove(&mut self, name: &dyn Named) -> Option<Echo> {
+        let (name, echo) = self.echoes.remove_entry(name)?;
+        self.bytes -= name.key.len();
+        Some(echo)
     }
 
     fn remove_all_of(&mut self, process_id: i32) {

@@ -80,7 +80,8 @@ const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
 /// # Memory
 /// A task keeps at most 1,024 keys with at most 256 KiB, twice while a loss is not reported yet, and one gap of at most 5 KB. The session takes up to
 /// 1 MiB, and what [`ListenerBuilder`](crate::ListenerBuilder#memory) says of long messages and TLS. If a notifier is [attached](Self::attach), the
-/// nudges whose notifications are expected take at most 1 MiB: those of the last 4,096 nudges with at most 256 KiB of keys.
+/// nudges whose notifications are expected take at most 1 MiB: at least those of the last 2,048 nudges with 128 KiB of keys, and at most twice as
+/// many.
 pub struct Wakeups {
     shared: Arc<WakeupsShared>,
     /// The attempts of `Listen::Automatic`.
@@ -116,8 +117,14 @@ impl Wakeups {
     ///
     /// Every task with channels is woken once by the call itself, for nudges that were made before. The notification of a nudge, which arrives
     /// later, wakes nothing again if it is recognized: both sessions are connected to the same address and the same database, there is no
-    /// pooler before the server, and the wake-ups listened when the nudge was sent. In all other cases it wakes once more: after a loss of one of the
-    /// sessions, for a nudge that was sent twice, and if more than 4,096 nudges are on their way. The notifications of other sessions wake.
+    /// pooler before the server, the wake-ups listened when the nudge was sent, and it arrives within 10 s. In all other cases it wakes once more:
+    /// after a loss of one of the sessions, for a nudge that was sent twice, and if many nudges are on their way: at least 2,048 of them, with
+    /// 128 KiB of keys, are recognized. The notifications of other sessions wake.
+    ///
+    /// One case is left in which such a notification wakes nothing. The address is that of a proxy or moves between servers, and after a
+    /// failover the wake-ups are connected to the new server and the nudges still to the old one. Then a session of the new server can have the
+    /// process id of that of the nudges, and what it sends with the channel and the key of a nudge of the last 10 s is taken for that
+    /// nudge's. The [interval](crate::WakeTask::interval) of the task finds what it was for.
     ///
     /// Neither of the two keeps the other: when the wake-ups are dropped or closed, nudges no longer call them.
     ///

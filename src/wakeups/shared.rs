@@ -11,7 +11,7 @@ use super::stats::WakeupsStats;
 use super::task::{TaskShared, WakeTask};
 use crate::error::{Error, ErrorKind, contain};
 use crate::listener::RunningTask;
-use crate::net::SessionPlace;
+use crate::net::{self, SessionPlace};
 use crate::notification::Gap;
 use crate::notifier::{Nudge, NudgeSource, NudgeTarget};
 use crate::proto::supervisor::{PlacedGap, Scope, State};
@@ -223,11 +223,11 @@ impl NudgeTarget for WakeupsShared {
 
     fn sent(&self, source: &NudgeSource, nudges: &[Nudge]) {
         let is_listened_to = |one: &&Nudge| !self.tasks_of(one.channel.as_bytes()).is_empty();
-        self.echoes.expect(source, nudges.iter().filter(is_listened_to));
+        self.echoes.expect(source, nudges.iter().filter(is_listened_to), net::now());
     }
 
     fn refused(&self, source: &NudgeSource, nudges: &[Nudge]) {
-        self.echoes.refused(source, nudges);
+        self.echoes.refused(source, nudges, net::now());
     }
 
     fn session_ended(&self, source: &NudgeSource) {

@@ -11,7 +11,7 @@ use super::shared::WakeupsShared;
 use super::task::TaskShared;
 use crate::hub::by_channel;
 use crate::listener::shared::ListenerShared;
-use crate::net::SessionPlace;
+use crate::net::{self, SessionPlace};
 use crate::notification::ReceiveInfo;
 use crate::proto::supervisor::{PlacedGap, Scope, Sink, StreamPosition};
 use crate::proto::wire::{self, Run};
@@ -67,7 +67,7 @@ impl WakeupsSink {
         // One echo is that for all tasks.
         self.is_echo.clear();
         let notifications = wire::frames(frames).map(|raw| (raw.process_id, raw.payload));
-        self.shared.echoes.recognize(channel, notifications, &mut self.is_echo);
+        self.shared.echoes.recognize(channel, notifications, net::now(), &mut self.is_echo);
         for task in tasks {
             let mut doorbell = task.lock();
             let is_echo = self.is_echo.iter().copied().chain(iter::repeat(false));

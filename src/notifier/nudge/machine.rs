@@ -54,6 +54,8 @@ pub(in crate::notifier) struct NudgeMachine {
     /// The delays after a transient refusal.
     retries: Backoff,
     retry_at: Option<Instant>,
+    /// The last answer was a statement timeout, or a cancel.
+    was_timed_out: bool,
     /// Nudges of the next flush may have been committed already.
     is_repeat: bool,
     closing_since: Option<Instant>,
@@ -103,6 +105,7 @@ impl NudgeMachine {
             window_ends: None,
             retries: Backoff::new(&policy.delays, seed.rotate_left(32)),
             retry_at: None,
+            was_timed_out: false,
             is_repeat: false,
             closing_since: None,
             is_ended: false,
@@ -210,12 +213,17 @@ impl NudgeMachine {
             Ok(_) => {
                 self.counts.committed += count as u64;
                 self.retries.reset();
+                self.was_timed_out = false;
                 self.parts.pop_front();
                 self.settle_if_done(pending);
             }
             Err(error) => {
                 self.actions.push_back(NudgeAction::Refused(part.clone()));
-                if outcome::may_concern_one(&error) && count > 1 {
+                let is_timed_out = error.sqlstate() == Some("57014");
+                let was_timed_out = std::mem::replace(&mut self.was_timed_out, is_timed_out);
+                // Together they may never be accepted in time.
+                let is_too_large = is_timed_out && was_timed_out;
+                if (outcome::may_concern_one(&error) || is_too_large) && count > 1 {
                     self.halve();
                 } else if outcome::may_succeed_later(&error) {
                     self.retry_at = now.checked_add(self.retries.next());
@@ -229,7 +237,7 @@ impl NudgeMachine {
         None
     }
 
-    /// Divides the first part, so that the invalid nudge is refused alone at last.
+    /// Divides the first part, so that the invalid nudge is refused alone at last, or that each half takes less time.
     fn halve(&mut self) {
         let Some(part) = self.parts.pop_front() else { return };
         let (first, second) = part.split_at(part.len().div_ceil(2));

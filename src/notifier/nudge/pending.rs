@@ -38,8 +38,10 @@ pub(in crate::notifier) struct PendingNudges {
     channels: BTreeMap<Arc<str>, PendingKeys>,
     /// Of the keys.
     bytes: usize,
-    /// The number of channels of the current flush. They may be put back.
-    taken: usize,
+    /// The channels of the current flush. They may be put back.
+    taken: BTreeSet<Arc<str>>,
+    /// How many of them have nudges that wait, too.
+    in_both: usize,
     limits: NudgeLimits,
 }
 
@@ -63,7 +65,7 @@ pub(in crate::notifier) enum Added {
 
 impl PendingNudges {
     pub(in crate::notifier) fn new(limits: NudgeLimits) -> Self {
-        Self { channels: BTreeMap::new(), bytes: 0, taken: 0, limits }
+        Self { channels: BTreeMap::new(), bytes: 0, taken: BTreeSet::new(), in_both: 0, limits }
     }
 
     pub(in crate::notifier) fn is_empty(&self) -> bool {
@@ -73,7 +75,8 @@ impl PendingNudges {
     /// Adds a nudge.
     pub(in crate::notifier) fn add(&mut self, channel: &str, key: &str) -> Added {
         let cost = key.len().saturating_add(KEY_BYTES);
-        let has_channel_room = self.channels.len() + self.taken < self.limits.channels;
+        let is_taken = self.taken.contains(channel);
+        let has_channel_room = is_taken || self.channel_count() < self.limits.channels;
         let fits = self.bytes.saturating_add(cost) <= self.limits.bytes;
         match self.channels.get_mut(channel) {
             Some(PendingKeys::All) => return Added::Coalesced(1),
@@ -95,6 +98,7 @@ impl PendingNudges {
                     false => PendingKeys::All,
                 };
                 self.channels.insert(channel.into(), keys);
+                self.in_both += usize::from(is_taken);
                 if !fits {
                     return Added::New;
                 }
@@ -104,10 +108,16 @@ impl PendingNudges {
         Added::New
     }
 
+    /// Returns the number of channels, those of the current flush included.
+    fn channel_count(&self) -> usize {
+        self.channels.len() + self.taken.len() - self.in_both
+    }
+
     /// Takes all nudges, as one flush. [`settle`](Self::settle) follows.
     pub(in crate::notifier) fn take(&mut self) -> Vec<Nudge> {
         let channels = mem::take(&mut self.channels);
-        (self.bytes, self.taken) = (0, channels.len());
+        (self.bytes, self.in_both) = (0, 0);
+        self.taken = channels.keys().cloned().collect();
         let mut nudges = Vec::new();
         for (channel, keys) in channels {
             match keys {
@@ -124,14 +134,15 @@ impl PendingNudges {
     /// Ends the current flush, and puts back what was not confirmed. Returns how many of them have become part of others.
     pub(in crate::notifier) fn settle(&mut self, unconfirmed: impl Iterator<Item = Nudge>) -> u64 {
         // There is room for its channels: no other channel got it.
-        self.taken = 0;
+        self.taken.clear();
+        self.in_both = 0;
         let added = unconfirmed.map(|Nudge { channel, key }| self.add(&channel, &key));
         added.map(|added| if let Added::Coalesced(count) = added { count } else { 0 }).sum()
     }
 
     /// Discards all nudges. Returns their number.
     pub(in crate::notifier) fn discard(&mut self) -> u64 {
-        self.bytes = 0;
+        (self.bytes, self.in_both) = (0, 0);
         let count = |keys: &PendingKeys| match keys {
             PendingKeys::All => 1,
             PendingKeys::Set(keys) => keys.len() as u64,
@@ -200,12 +211,34 @@ mod tests {
             pending.add(channel, "1");
         }
         let flush = pending.take();
-        assert_eq!(pending.add("b", "1"), Added::New);
-        assert_eq!(pending.add("c", "1"), Added::NoRoom);
-        assert_eq!(pending.settle(flush.into_iter()), 1);
         assert_eq!(pending.add("c", "1"), Added::New);
         assert_eq!(pending.add("d", "1"), Added::NoRoom);
+        assert_eq!(pending.add("b", "1"), Added::New, "there is room for its channel");
+        assert_eq!(pending.settle(flush.into_iter()), 1);
+        assert_eq!(pending.add("d", "1"), Added::NoRoom);
         assert_eq!(texts(&pending.take()), ["a:1", "b:1", "c:1"]);
+    }
+
+    /// A channel was counted twice, so 600 channels left room for no nudge of the last 176.
+    #[test]
+    fn channels_in_flight_that_are_nudged_again_are_not_dropped() {
+        let mut pending = PendingNudges::new(NudgeLimits::default());
+        for round in 0..3 {
+            for channel in 0..600 {
+                assert_eq!(pending.add(&channel.to_string(), ""), Added::New, "{round} {channel}");
+            }
+            let flush = pending.take();
+            for channel in 0..600 {
+                assert_eq!(pending.add(&channel.to_string(), ""), Added::New, "{round} {channel}");
+            }
+            for channel in 600..1_024 {
+                assert_eq!(pending.add(&channel.to_string(), ""), Added::New, "{round} {channel}");
+            }
+            assert_eq!(pending.add("another", ""), Added::NoRoom);
+            assert_eq!(pending.settle(flush.into_iter()), 600);
+            assert_eq!(pending.take().len(), 1_024);
+            assert_eq!(pending.settle(std::iter::empty()), 0);
+        }
     }
 
     #[derive(Debug, Clone)]
@@ -275,7 +308,10 @@ mod tests {
                         expected.clear();
                     }
                 }
-                prop_assert!(pending.channels.len() + pending.taken <= 4);
+                let both = pending.channels.keys().chain(&pending.taken);
+                let channels = both.collect::<BTreeSet<_>>().len();
+                prop_assert_eq!(channels, pending.channel_count());
+                prop_assert!(channels <= 4);
                 prop_assert!(pending.bytes <= 1_200);
             }
             ended += flush.len() as u64 + pending.discard();

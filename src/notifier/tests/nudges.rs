@@ -471,6 +471,40 @@ fn nudges_that_wait_too_long_for_a_lock_are_kept_and_sent_after_a_delay() {
     }
 }
 
+/// They were sent together again and again, and refused each time.
+#[test]
+fn nudges_that_take_longer_than_a_statement_timeout_are_sent_in_smaller_parts() {
+    let timed_out = String::from_utf8(FORBIDDEN.to_vec()).unwrap().replace("42501", "57014");
+    let mut scene = NudgeScene::open();
+    for key in ["1", "2", "3", "4"] {
+        scene.nudge(key);
+    }
+    scene.wait(WINDOW);
+    assert_eq!(scene.sent(), ["a:1 a:2 a:3 a:4"]);
+    // Once, as after the wait for a lock.
+    scene.receive(timed_out.as_bytes());
+    assert!(scene.sent().is_empty());
+    scene.wait_for_the_deadline();
+    assert_eq!(scene.sent(), ["a:1 a:2 a:3 a:4"]);
+    scene.actions();
+    scene.receive(timed_out.as_bytes());
+    assert_eq!(scene.actions(), ["refused 4", "sent 2"]);
+    assert_eq!(scene.sent(), ["a:1 a:2"]);
+    scene.receive(timed_out.as_bytes());
+    assert_eq!(scene.sent(), ["a:1"]);
+    // Alone it waits again.
+    scene.receive(timed_out.as_bytes());
+    assert!(scene.sent().is_empty());
+    scene.wait_for_the_deadline();
+    assert_eq!(scene.sent(), ["a:1 a:2 a:3 a:4"]);
+    scene.receive(timed_out.as_bytes());
+    for part in ["a:1 a:2", "a:3 a:4"] {
+        assert_eq!(scene.sent(), [part]);
+        scene.confirm();
+    }
+    assert_eq!(scene.ends(), (5, 0));
+}
+
 #[test]
 fn a_close_sends_what_waits_without_the_window() {
     let mut scene = NudgeScene::open();

@@ -130,7 +130,7 @@ impl Model {
             return self.unconfirmed.push_back(key);
         }
         if !is_repeat {
-            self.echoes.expect(&self.source(), [nudge(key)].iter());
+            self.echoes.expect(&self.source(), [nudge(key)].iter(), now());
         }
         let process_id = self.session.process_id;
         // One that is not expected any more is taken for this one, which wakes then.
@@ -163,7 +163,7 @@ impl Model {
             }
             Step::Refuse if !self.session.is_killed && self.swallowed.is_empty() => {
                 if let Some((sent, _)) = self.in_flight.take() {
-                    self.echoes.refused(&self.source(), &[nudge(sent.key)]);
+                    self.echoes.refused(&self.source(), &[nudge(sent.key)], now());
                 }
             }
             Step::Kill { is_committed } if !self.session.is_killed => {
@@ -234,7 +234,7 @@ impl Model {
         let mut found = Vec::new();
         let payload = key.to_string();
         let arrived = [(process_id, payload.as_bytes())];
-        self.echoes.recognize(b"a", arrived.into_iter(), &mut found);
+        self.echoes.recognize(b"a", arrived.into_iter(), now(), &mut found);
         let is_echo = found.first().copied().unwrap_or(false);
         if !is_echo {
             self.swallowed.retain(|one| *one != key);
