@@ -22,7 +22,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut listener = Listener::builder(server.url()).channels(["jobs"]).connect().await?;
     let handle = listener.handle();
 
-    let worker = tokio::spawn(async move {
+    let mut worker = tokio::spawn(async move {
         let mut done = 0;
         loop {
             match listener.recv().await {
@@ -31,11 +31,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                     done += 1;
                 }
                 Ok(loss) => println!("read the jobs again at the next start: {loss}"),
-                Err(error) if error.kind() == ErrorKind::Closed => return done,
-                Err(error) => {
-                    println!("the session was lost: {error:#}");
-                    return done;
-                }
+                Err(error) if error.kind() == ErrorKind::Closed => return Ok(done),
+                Err(error) => return Err(error),
             }
         }
     });
@@ -45,11 +42,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let pid = std::process::id().to_string();
     std::process::Command::new("kill").args(["-TERM", &pid]).status()?;
 
-    sigterm.recv().await;
-    println!("SIGTERM");
+    tokio::select! {
+        _ = sigterm.recv() => println!("SIGTERM"),
+        // The worker ends before only after an error.
+        ended = &mut worker => return Err(ended?.err().map_or("the worker has ended".into(), Into::into)),
+    }
     // Shorter than the time after which the process is killed: 30 s in Kubernetes, 90 s in systemd.
     handle.drain(Duration::from_secs(20)).await?;
-    let done = worker.await?;
+    let done: u32 = worker.await??;
     let stats = handle.stats();
     println!("{done} jobs done, {} gaps, {} dropped", stats.gaps, stats.dropped);
     notifier.close().await;

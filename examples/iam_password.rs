@@ -7,6 +7,7 @@
 //! For Amazon RDS, the body of `token` signs with the AWS SDK: `aws_sdk_rds::auth_token::AuthTokenGenerator`, with the host, the port and the user of
 //! the request. Such a server asks for the token as a password in clear, so the connection needs
 //! `sslmode=verify-full&sslrootcert=/path/global-bundle.pem`. Cloud SQL and Azure work in the same way, with the access token of the service account.
+//! (Not tried here.)
 
 use std::error::Error;
 use std::sync::Arc;

@@ -34,14 +34,16 @@ const TABLES: &str = "
 const SEND: &str = "INSERT INTO pgbell_jobs_and_state.jobs (message) VALUES ($1)";
 
 /// A job that is read is invisible for a second. If it is not done by then, another read returns it. Write the longest time that a job may take.
+/// MATERIALIZED: the rows are chosen once, so that there are at most `$1`.
 const READ: &str = "
-    WITH read AS (
-        UPDATE pgbell_jobs_and_state.jobs
+    WITH taken AS MATERIALIZED (
+        SELECT id FROM pgbell_jobs_and_state.jobs WHERE visible_at <= now()
+        ORDER BY id FOR UPDATE SKIP LOCKED LIMIT $1::bigint
+    ), read AS (
+        UPDATE pgbell_jobs_and_state.jobs AS job
         SET visible_at = now() + interval '1 second', attempts = attempts + 1
-        WHERE id IN (
-            SELECT id FROM pgbell_jobs_and_state.jobs WHERE visible_at <= now()
-            ORDER BY id FOR UPDATE SKIP LOCKED LIMIT $1::bigint)
-        RETURNING id, message, attempts)
+        FROM taken WHERE job.id = taken.id
+        RETURNING job.id, job.message, job.attempts)
     SELECT id, message, attempts FROM read ORDER BY id";
 
 const DONE: &str = "DELETE FROM pgbell_jobs_and_state.jobs WHERE id = $1::bigint";

@@ -18,11 +18,12 @@ async fn work(
     worker: WakeWorker,
     mut connection: Connection,
 ) -> Result<(), Error> {
-    let sql = "WITH claimed AS ( \
-                   DELETE FROM pgbell_example.job WHERE id IN ( \
-                       SELECT id FROM pgbell_example.job ORDER BY id FOR UPDATE SKIP LOCKED LIMIT $1::int) \
-                   RETURNING id) \
-               SELECT id FROM claimed ORDER BY id";
+    // A job that takes time is deleted after it, in the same transaction: see the example `skip_locked_queue`.
+    let sql = "WITH taken AS MATERIALIZED ( \
+                   SELECT id FROM pgbell_example.job ORDER BY id FOR UPDATE SKIP LOCKED LIMIT $1::int), \
+               deleted AS ( \
+                   DELETE FROM pgbell_example.job USING taken WHERE job.id = taken.id RETURNING job.id) \
+               SELECT id FROM deleted ORDER BY id";
     while let Ok(wake) = worker.wake().await {
         let limit = worker.batch_size().to_string();
         let jobs = connection.query(sql, &[Some(&limit)]).await?;

@@ -69,7 +69,7 @@
 //! | `tls` | | TLS by rustls, with the provider that the process has installed |
 //! | `blocking` | | `blocking`: connections, listeners and notifiers for threads without async |
 //! | `tracing` | | log events of a [`Listener`], a [`Hub`], [`Wakeups`] or a [`Notifier`], and a span `connect` for each attempt |
-//! | `metrics` | | the statistics of a [`Listener`] or a [`Hub`] as counters and gauges: [`Stats`] |
+//! | `metrics` | | the statistics of the session of a [`Listener`], a [`Hub`] or [`Wakeups`] as counters and gauges: [`Stats`] |
 //! | `json` | | payloads of JSON as values of your types, by serde |
 //! | `proto` | | `proto`: the parts without I/O, outside of semantic versioning |
 //! | `testing` | | `testing`: a scripted server, and a backend with real LISTEN and NOTIFY, for tests; includes `proto`. `testing::Link`, which uses that, is outside of semantic versioning |

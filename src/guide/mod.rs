@@ -16,9 +16,9 @@
 //! | how do I push to browsers, with axum? | a handler subscribes, and returns the subscription as a stream: [`fan_out`](fan_out#a-complete-example) |
 //! | how do I wake the workers of a job queue? | [`wake_or_poll`], and [`triggers`] for the SQL |
 //! | what happens to notifications during a failover? | they are not kept, and a [`Gap`](crate::Gap) reports that: [`losing_nothing`](losing_nothing#during-a-failover) |
-//! | how much memory does a consumer take that sleeps? | at most 22 MiB by default: [`memory`] |
+//! | how much memory does a consumer take that sleeps? | at most 22 MiB by default, and 33 MiB if the server sends very long messages: [`memory`] |
 //! | how do I run behind PgBouncer, on RDS, on Neon? | [`poolers`] |
-//! | how do I test a handler? | [`testing_your_code`] |
+//! | how do I test a handler? | [`testing_your_code`](testing_your_code#a-handler) |
 //! | how do I replace `PgListener` of sqlx? | [`moving`](moving#sqlx-pglistener) |
 //! | how do I shut down without a loss? | [`production`](production#shutting-down-without-a-loss) |
 //! | what do I alert on? | [`production`](production#what-to-alert-on) |

@@ -67,8 +67,8 @@ macro_rules! declare {
         /// The statistics of a listener at one moment, or those of the connection of a hub: [`HubStats`](crate::HubStats).
         ///
         /// With the feature `metrics` they are also counters and gauges of the `metrics` crate, by the names below and with the
-        /// label `application`: the `application_name` of the sessions. Listeners and hubs with the same name are summed. One more
-        /// gauge, `pgbell_connected`, is the number of listeners and hubs that have a session which listens.
+        /// label `application`: the `application_name` of the sessions. Listeners, hubs and [wake-ups](crate::Wakeups) with the same name are
+        /// summed. One more gauge, `pgbell_connected`, is the number of those that have a session which listens.
         ///
         /// The counters `delivered`, `dropped` and `lagged` of a hub are sums over its subscriptions. To compare them with `received`, give
         /// the hub an `application_name` of its own.

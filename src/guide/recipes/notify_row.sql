@@ -2,7 +2,7 @@
 -- pg_notify refuses a payload of more than 7,999 bytes, and the transaction of the writer would fail with it.
 CREATE FUNCTION notify_document_change() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
-    document documents;
+    document record;
     payload text;
 BEGIN
     IF TG_OP = 'DELETE' THEN

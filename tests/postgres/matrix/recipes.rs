@@ -9,7 +9,10 @@ on_every_version! {
     s8_notify_change_sends_each_change_after_its_commit
     s8_notify_row_sends_the_id_if_the_row_is_too_long
     g1_record_change_records_without_a_notification_and_a_nudge_wakes_the_worker
+    g1_record_change_records_if_the_writer_has_another_search_path_a_table_of_the_same_name_or_few_rights
+    s8_notify_row_notifies_if_the_writer_has_another_search_path_or_a_table_of_the_same_name
     s10_take_changes_takes_each_change_for_one_consumer
+    s10_take_changes_takes_no_more_than_its_limit_if_the_table_was_nearly_empty_when_it_was_analyzed
     s7_notify_values_is_one_statement_with_parameters
     d1_update_and_notify_are_committed_together
 }
@@ -118,9 +121,8 @@ fn g1_record_change_records_without_a_notification_and_a_nudge_wakes_the_worker(
         assert!(changed.await);
         let limit = worker.batch_size().to_string();
         let rows = reader.query(TAKE_CHANGES, &[Some(&limit)]).await.unwrap();
-        let mut found: Vec<_> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
-        found.sort_unstable();
-        let actions = ["DELETE", "INSERT", "UPDATE"];
+        let found: Vec<_> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+        let actions = ["INSERT", "UPDATE", "DELETE"];
         assert_eq!(found, actions.map(|action| (Some("7"), Some(action))));
         worker.found(rows.len());
         // The nudge is the only notification.
@@ -142,16 +144,95 @@ fn s10_take_changes_takes_each_change_for_one_consumer(major: u32) {
         for consumer in [&mut first, &mut second] {
             consumer.simple_query("BEGIN").await.unwrap();
             let rows = consumer.query(TAKE_CHANGES, &[Some("4")]).await.unwrap();
-            let mut users: Vec<u32> =
-                rows.iter().map(|row| row.get(0).unwrap().parse().unwrap()).collect();
-            users.sort_unstable();
-            taken.push(users);
+            let users = rows.iter().map(|row| row.get(0).unwrap().parse().unwrap());
+            taken.push(users.collect::<Vec<u32>>());
         }
         assert_eq!(taken, [[1, 2, 3, 4], [5, 6, 7, 8]]);
         first.simple_query("ROLLBACK").await.unwrap();
         second.simple_query("COMMIT").await.unwrap();
         let left = "SELECT string_agg(user_id::text, ' ' ORDER BY id) FROM user_changes";
         assert_eq!(value(&mut writer, left).await, "1 2 3 4 9 10");
+    });
+}
+
+/// S10: a plan for one row, which the statistics promise, must not choose the rows again for each of the fifty that were inserted since.
+fn s10_take_changes_takes_no_more_than_its_limit_if_the_table_was_nearly_empty_when_it_was_analyzed(
+    major: u32,
+) {
+    let server = Server::of(major);
+    run(async {
+        let mut writer = server.connection().await;
+        writer.simple_query(USERS).await.unwrap();
+        writer.simple_query(RECORD_CHANGE).await.unwrap();
+        writer.simple_query("INSERT INTO users VALUES (1, 'a')").await.unwrap();
+        writer.simple_query("ANALYZE user_changes").await.unwrap();
+        writer.simple_query("INSERT INTO users SELECT generate_series(2, 51), 'a'").await.unwrap();
+        for first in [1, 4] {
+            let rows = writer.query(TAKE_CHANGES, &[Some("3")]).await.unwrap();
+            let users: Vec<u32> =
+                rows.iter().map(|row| row.get(0).unwrap().parse().unwrap()).collect();
+            assert_eq!(users, [first, first + 1, first + 2]);
+        }
+        assert_eq!(value(&mut writer, "SELECT count(*) FROM user_changes").await, "45");
+    });
+}
+
+/// G1: the trigger runs with the `search_path`, the temporary tables and the rights of the session that writes.
+fn g1_record_change_records_if_the_writer_has_another_search_path_a_table_of_the_same_name_or_few_rights(
+    major: u32,
+) {
+    let server = Server::of(major);
+    run(async {
+        let mut owner = server.connection().await;
+        owner.simple_query(USERS).await.unwrap();
+        owner.simple_query(RECORD_CHANGE).await.unwrap();
+        let role = "CREATE ROLE clerk; GRANT INSERT ON public.users, public.user_changes TO clerk";
+        owner.simple_query(role).await.unwrap();
+        let same_name = "CREATE TEMPORARY TABLE user_changes \
+                         (id bigint GENERATED ALWAYS AS IDENTITY, user_id bigint, action text)";
+        for (id, writes_as) in
+            [(1, "SET search_path = pg_catalog"), (2, same_name), (3, "SET ROLE clerk")]
+        {
+            let mut writer = server.connection().await;
+            writer.simple_query(writes_as).await.unwrap();
+            let insert = format!("INSERT INTO public.users VALUES ({id}, 'a')");
+            writer.simple_query(&insert).await.unwrap();
+        }
+        // The consumer has a table of the same name, too.
+        owner.simple_query(same_name).await.unwrap();
+        let rows = owner.query(TAKE_CHANGES, &[Some("9")]).await.unwrap();
+        let found: Vec<_> = rows.iter().map(|row| row.get(0).unwrap()).collect();
+        assert_eq!(found, ["1", "2", "3"]);
+    });
+}
+
+/// S8: the trigger runs with the `search_path` and the temporary tables of the session that writes.
+fn s8_notify_row_notifies_if_the_writer_has_another_search_path_or_a_table_of_the_same_name(
+    major: u32,
+) {
+    let server = Server::of(major);
+    run(async {
+        let mut listener = server.listener(&["documents"]).await;
+        let mut owner = server.connection().await;
+        let table = "CREATE TABLE documents (id bigint PRIMARY KEY, body text)";
+        owner.simple_query(table).await.unwrap();
+        owner.simple_query(NOTIFY_ROW).await.unwrap();
+        for (id, writes_as) in [
+            (1, "SET search_path = pg_catalog"),
+            (2, "CREATE TEMPORARY TABLE documents (other point)"),
+        ] {
+            let mut writer = server.connection().await;
+            writer.simple_query(writes_as).await.unwrap();
+            let insert = format!("INSERT INTO public.documents VALUES ({id}, 'a')");
+            writer.simple_query(&insert).await.unwrap();
+        }
+        let document = |id| {
+            format!(
+                "{{\"id\" : {id}, \"action\" : \"INSERT\", \"document\" : {{\"id\":{id},\"body\":\"a\"}}}}"
+            )
+        };
+        let found = payloads(&mut listener, &mut owner, "documents").await;
+        assert_eq!(found, [1, 2].map(document));
     });
 }
 

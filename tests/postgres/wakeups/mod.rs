@@ -50,9 +50,9 @@ async fn add_jobs(connection: &mut Connection, first: u32, last: u32, notifies: 
 
 /// Does a batch of jobs in one transaction, and returns how many. A job that is done twice is an error.
 async fn do_jobs(connection: &mut Connection, name: &str, limit: usize) -> Result<usize, Error> {
-    let sql = "WITH claimed AS ( \
-                   DELETE FROM job WHERE id IN \
-                   (SELECT id FROM job ORDER BY id FOR UPDATE SKIP LOCKED LIMIT $1::int) RETURNING id) \
+    let sql = "WITH taken AS MATERIALIZED ( \
+                   SELECT id FROM job ORDER BY id FOR UPDATE SKIP LOCKED LIMIT $1::int), \
+               claimed AS (DELETE FROM job USING taken WHERE job.id = taken.id RETURNING job.id) \
                INSERT INTO done SELECT id, $2, count(*) OVER () FROM claimed RETURNING id";
     let rows = connection.query(sql, &[Some(&limit.to_string()), Some(name)]).await?;
     Ok(rows.len())

@@ -38,10 +38,11 @@ const PGMQ: &str = "
         'INSERT INTO pgmq.q_orders (message) VALUES ($2) RETURNING msg_id';
     CREATE FUNCTION pgmq.read(text, vt int, qty int) RETURNS TABLE (msg_id bigint, message jsonb)
     LANGUAGE sql AS $$
-        UPDATE pgmq.q_orders q SET vt = clock_timestamp() + $2 * interval '1 second'
-        WHERE q.msg_id IN (
+        WITH taken AS MATERIALIZED (
             SELECT one.msg_id FROM pgmq.q_orders one WHERE one.vt <= clock_timestamp()
             ORDER BY one.msg_id LIMIT $3 FOR UPDATE SKIP LOCKED)
+        UPDATE pgmq.q_orders q SET vt = clock_timestamp() + $2 * interval '1 second'
+        FROM taken WHERE q.msg_id = taken.msg_id
         RETURNING q.msg_id, q.message
     $$;
     CREATE FUNCTION pgmq.delete(text, bigint) RETURNS boolean LANGUAGE sql AS
