@@ -75,7 +75,9 @@ fn a_handover_of_a_hub_loses_nothing_and_reports_nothing() {
         let hub = hub(&server).await;
         let handle = hub.handle();
         let mut notifier = server.connection().await;
-        let mut subscription = hub.subscribe("a").await.unwrap();
+        // A slow handover takes more than the default queue.
+        let subscription = hub.subscribe("a").queue_capacity(1_000_000).queue_bytes(1 << 30);
+        let mut subscription = subscription.await.unwrap();
         let before = handle.process_id();
         handle.rotate().await.unwrap();
         let mut sent = 0;
