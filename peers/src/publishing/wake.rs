@@ -25,8 +25,8 @@ const WAKEUPS: &str = "wakeups";
 const PRODUCER: &str = "producer";
 
 /// A poll: a statement that takes jobs of a queue.
-const CLAIM: &str = "DELETE FROM jobs WHERE key IN \
-    (SELECT key FROM jobs LIMIT $1 FOR UPDATE SKIP LOCKED) RETURNING key";
+const CLAIM: &str = "WITH taken AS MATERIALIZED (SELECT key FROM jobs LIMIT $1 FOR UPDATE SKIP LOCKED) \
+    DELETE FROM jobs USING taken WHERE jobs.key = taken.key RETURNING jobs.key";
 
 /// The statements of the producer.
 const INSERT: &str = "INSERT INTO jobs VALUES ($1)";
