@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use pgbell::blocking::{Connection, Listener, Notifier};
 use pgbell::{Error, ErrorKind, Event, State};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
 
@@ -179,7 +180,9 @@ fn the_command_of_a_silent_server_is_cancelled_before_a_notifier_has_ended() {
             let builder = Notifier::builder(url).answer_timeout(Duration::from_millis(300));
             builder.nudge_window(LONG).connect().unwrap()
         });
-        let _calls = runtime.block_on(support::soon(support::let_listen(&server)));
+        let mut calls = runtime.block_on(support::soon(support::let_listen(&server)));
+        // It ends long before that of the nudges.
+        runtime.spawn(async move { calls.read_to_end(&mut Vec::new()).await });
         let notifier = connecting.join().unwrap();
         notifier.nudge("jobs", "1");
         let mut nudges = runtime.block_on(support::soon(support::let_nudge(&server)));
