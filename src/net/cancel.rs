@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use tokio::task::{self, JoinHandle};
 use tokio::time::timeout;
 
 use super::encrypt::Encryptor;
@@ -40,13 +41,16 @@ impl Cancellation {
         })
     }
 
-    /// Sends the request, in a task of its own. Its success is not known: the server answers nothing.
+    /// Sends the request, in a task of its own, and drops the session then. Its success is not known: the server answers nothing.
+    ///
+    /// The session stays open until then, because a pooler ignores the request after its client has disconnected.
     // N119.
-    pub(crate) fn start(self) {
+    pub(crate) fn start(self, session: impl Send + 'static) -> JoinHandle<()> {
         // A task, because TLS may call code of the user, which may be slow or panic.
-        tokio::spawn(async move {
+        task::spawn(async move {
             let _ = timeout(CANCEL_TIMEOUT, Box::pin(self.run())).await;
-        });
+            drop(session);
+        })
     }
 
     /// Sends the request to the same address, with the encryption of the session, and waits until the server closes the connection.

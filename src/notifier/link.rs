@@ -1,9 +1,12 @@
 //! [`TaskLink`]: the session of a task of a notifier, and the attempt to open it. It carries bytes, and decides nothing.
 
+use std::mem;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Buf;
+use tokio::task::JoinHandle;
+use tokio::time::timeout_at;
 
 use super::nudge::NudgeSource;
 use crate::config::Config;
@@ -13,11 +16,16 @@ use crate::net::{
 };
 use crate::proto::session::{Session, SessionEvent};
 
+/// How long the end of a link waits for a CancelRequest: as long as for the server's answer to Terminate.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// The session of a task, the attempt to open it, and how further ones are opened.
 pub(super) struct TaskLink {
     stage: LinkStage,
     /// That of the last session which this link has opened.
     cancellation: Option<Cancellation>,
+    /// The last CancelRequest, which may be on its way.
+    cancelling: Option<JoinHandle<()>>,
     opener: SessionOpener,
 }
 
@@ -55,7 +63,7 @@ pub(super) enum LinkEvent {
 impl TaskLink {
     pub(super) fn new(driver: Option<Driver>, opener: SessionOpener) -> Self {
         let stage = driver.map_or(LinkStage::None, |driver| LinkStage::Open(Box::new(driver)));
-        Self { stage, cancellation: None, opener }
+        Self { stage, cancellation: None, cancelling: None, opener }
     }
 
     /// Begins an attempt. After the timeout it fails by itself, and its error names the step that took the time.
@@ -66,10 +74,13 @@ impl TaskLink {
         self.stage = LinkStage::Opening(OpeningAttempt::start(Box::pin(opening)));
     }
 
-    /// Cancels the command of the session, which may have been dropped already.
+    /// Drops the session, after a CancelRequest for its command was sent.
     pub(super) fn cancel_command(&mut self) {
-        if let Some(cancellation) = self.cancellation.take() {
-            cancellation.start();
+        let stage = mem::replace(&mut self.stage, LinkStage::None);
+        if let LinkStage::Open(driver) = stage
+            && let Some(cancellation) = self.cancellation.take()
+        {
+            self.cancelling = Some(cancellation.start(driver));
         }
     }
 
@@ -78,10 +89,15 @@ impl TaskLink {
         self.stage = LinkStage::None;
     }
 
-    /// Ends the session with Terminate, if there is one.
+    /// Ends the session with Terminate, if there is one, and waits until a CancelRequest was sent: its task ends with the runtime,
+    /// which may end after this. Takes at most a second.
     pub(super) async fn close(self) {
+        let until = tokio::time::Instant::now() + CANCEL_TIMEOUT;
         if let LinkStage::Open(driver) = self.stage {
             driver.close().await;
+        }
+        if let Some(cancelling) = self.cancelling {
+            let _ = timeout_at(until, cancelling).await;
         }
     }
 

@@ -70,6 +70,25 @@ pub(crate) async fn let_in(listener: &TcpListener) -> TcpStream {
     socket
 }
 
+/// ParseComplete to ReadyForQuery of a transaction that sends notifications.
+const COMMITTED: &[u8] = b"1\0\0\0\x042\0\0\0\x04T\0\0\0\x1e\0\x01count\0\0\0\0\0\0\0\0\0\0\x14\0\x08\xff\xff\xff\xff\0\0\
+    D\0\0\0\x0b\0\x01\0\0\0\x011C\0\0\0\x0dSELECT 1\0Z\0\0\0\x05I";
+
+/// Logs in the session of nudges, and confirms its first transaction.
+pub(crate) async fn let_nudge(listener: &TcpListener) -> TcpStream {
+    let mut socket = let_listen(listener).await;
+    read_up_to(&mut socket, b'S').await;
+    socket.write_all(COMMITTED).await.unwrap();
+    socket
+}
+
+/// Expects that the next client has sent the CancelRequest of a session that was let in.
+pub(crate) async fn expect_cancel(listener: &TcpListener) {
+    let (mut socket, _) = listener.accept().await.unwrap();
+    let request = [80_877_102_u32, 7, 1].map(u32::to_be_bytes).concat();
+    assert_eq!(read_body(&mut socket).await, request);
+}
+
 /// Refuses one client.
 pub(crate) async fn refuse(listener: &TcpListener, error: &[u8]) {
     let (mut socket, _) = listener.accept().await.unwrap();

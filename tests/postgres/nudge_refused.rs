@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pgbell::{Config, Connection, ErrorKind, Listener, Notifier};
-use pgbell_testkit::{Auth, Certificates, Cluster, Leaf, Mode};
+use pgbell_testkit::{Auth, Certificates, Cluster, Leaf, Mode, PgBouncer, PoolMode};
 use tokio::task::JoinHandle;
 
 use crate::nudge::{NAME, config, keys_up_to, notifier, until_confirmed};
@@ -25,7 +25,10 @@ impl LockHolder {
         session.simple_query("SET synchronous_commit = on").await.unwrap();
         let process_id = session.process_id().unwrap();
         let commit = tokio::spawn(async move {
-            session.simple_query("CREATE TABLE written (); NOTIFY other").await.unwrap();
+            session
+                .simple_query("CREATE TABLE written (); DROP TABLE written; NOTIFY other")
+                .await
+                .unwrap();
         });
         let waits = format!(
             "SELECT wait_event IS NOT DISTINCT FROM 'SyncRep' FROM pg_stat_activity WHERE pid = {process_id}"
@@ -75,12 +78,11 @@ fn a_server_that_does_not_answer_nudges_gathers_no_waiting_processes() {
             let closed = connect(config(&server).application_name("nudging closed")).await.unwrap();
             kept.nudge("jobs", "1");
             closed.nudge("jobs", "2");
-            let mut most = 0;
-            while kept.stats().nudge_sessions < 5 || closed.stats().nudge_sessions < 5 {
-                most = most.max(value(&mut watch, &sessions("nudging%")).await.parse().unwrap());
-            }
-            // Of each: the session of the calls, that of the nudges, and one that is being cancelled.
-            assert!(most <= 6, "{most} sessions");
+            let is_repeated = |one: &Notifier| one.stats().nudge_sessions >= 5;
+            until("several sessions", || is_repeated(&kept) && is_repeated(&closed)).await;
+            // Of each: the session of the calls, that of the nudges, and one that is being cancelled. If none were cancelled, there would be
+            // at least 12 as long as the lock is held.
+            until_sql(&mut watch, &format!("SELECT ({}) <= 6", sessions("nudging%"))).await;
             closed.close().await;
             // The process of its last session does not wait either, although the lock is still held.
             until_sql(&mut watch, &format!("SELECT ({}) = 0", sessions("nudging closed"))).await;
@@ -88,6 +90,34 @@ fn a_server_that_does_not_answer_nudges_gathers_no_waiting_processes() {
             assert_eq!(next(&mut listener).await.payload(), "1");
             until_confirmed(&kept).await;
             assert_eq!(kept.stats().nudges_dropped, 0);
+        });
+    }
+}
+
+/// PgBouncer ignores a CancelRequest after its client has disconnected.
+#[test]
+fn nudges_through_a_pooler_gather_no_waiting_processes() {
+    let server = LockHolder::server();
+    let cluster = &server.cluster;
+    for mode in [PoolMode::Session, PoolMode::Transaction] {
+        let pooler = PgBouncer::start(cluster, mode).unwrap();
+        let url = pooler.url(cluster.superuser(), cluster.superuser_password(), "postgres");
+        run(async {
+            let mut watch = server.connection().await;
+            let mut listener = server.listener(&["jobs"]).await;
+            let holder = LockHolder::start(server.connection().await, &mut watch).await;
+            let builder = Notifier::builder(&url).answer_timeout(Duration::from_millis(500));
+            let builder = builder.backoff(Duration::from_millis(1), Duration::from_millis(50));
+            let notifier = builder.connect().await.unwrap();
+            notifier.nudge("jobs", "1");
+            until("several sessions", || notifier.stats().nudge_sessions >= 8).await;
+            // One that waits, and one that is being cancelled.
+            let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+            until_sql(&mut watch, &format!("SELECT ({waiting}) <= 2")).await;
+            holder.release(&mut watch).await;
+            assert_eq!(next(&mut listener).await.payload(), "1");
+            until_confirmed(&notifier).await;
+            assert_eq!(notifier.stats().nudges_dropped, 0);
         });
     }
 }

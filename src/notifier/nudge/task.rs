@@ -42,6 +42,7 @@ impl NudgeTask {
                 self.act();
                 self.link.clear();
                 self.set_source(None);
+                self.link.close().await;
             }
             Ok(()) => {
                 self.link.close().await;
@@ -74,6 +75,10 @@ impl NudgeTask {
             }
             let error = self.machine.handle_timeout(net::now(), &mut self.shared.0.lock().pending);
             if let Some(error) = error {
+                // The command is cancelled while there is a session.
+                if let Some(end) = self.act() {
+                    return Poll::Ready(end);
+                }
                 self.end_session(error);
             }
         }
@@ -81,10 +86,11 @@ impl NudgeTask {
 
     /// Ends the session, which goes on for the server.
     fn end_session(&mut self, error: Error) {
-        if let Some(session) = self.link.session() {
-            let error = session.fail(error);
-            self.lose(error);
-        }
+        let error = match self.link.session() {
+            Some(session) => session.fail(error),
+            None => error,
+        };
+        self.lose(error);
     }
 
     /// Drives the session, or the attempt to open one. Ready when something has happened.

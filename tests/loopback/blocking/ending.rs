@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use pgbell::blocking::{Connection, Listener, Notifier};
 use pgbell::{Error, ErrorKind, Event, State};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
-use tokio::runtime::Runtime;
+use tokio::runtime::{Builder, Runtime};
 
 use super::{LONG, Scene, next, number};
 use crate::support;
@@ -178,9 +179,7 @@ fn the_last_clone_of_a_notifier_ends_its_session() {
 fn never_ending(
     builder: impl FnOnce(String) -> Result<Listener, Error> + Send + 'static,
 ) -> (Runtime, Listener, TcpStream) {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-    let runtime = runtime.unwrap();
+    let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let (server, url) = runtime.block_on(support::listener());
     let connecting = thread::spawn(move || builder(url).unwrap());
     let socket = runtime.block_on(support::soon(support::let_listen(&server)));
@@ -204,6 +203,36 @@ fn a_close_waits_for_the_close_timeout() {
     let begin = Instant::now();
     listener.close();
     assert!((timeout..SOON).contains(&begin.elapsed()), "{:?}", begin.elapsed());
+}
+
+/// The CancelRequest was sent by a task that ended with the runtime, so the process of the server waited on.
+#[test]
+fn the_command_of_a_silent_server_is_cancelled_before_a_notifier_has_ended() {
+    for is_dropped in [false, true] {
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let (server, url) = runtime.block_on(support::listener());
+        let connecting = thread::spawn(move || {
+            let builder = Notifier::builder(url).answer_timeout(Duration::from_millis(300));
+            builder.nudge_window(LONG).connect().unwrap()
+        });
+        let mut calls = runtime.block_on(support::soon(support::let_listen(&server)));
+        // It ends long before that of the nudges.
+        runtime.spawn(async move { calls.read_to_end(&mut Vec::new()).await });
+        let notifier = connecting.join().unwrap();
+        notifier.nudge("jobs", "1");
+        let mut nudges = runtime.block_on(support::soon(support::let_nudge(&server)));
+        while notifier.stats().nudges_committed < 1 {
+            thread::yield_now();
+        }
+        // It is sent by the close, and never answered.
+        notifier.nudge("jobs", "2");
+        match is_dropped {
+            false => notifier.close(),
+            true => drop(notifier),
+        }
+        runtime.block_on(support::soon(support::expect_cancel(&server)));
+        runtime.block_on(support::soon(support::read_up_to(&mut nudges, b'S')));
+    }
 }
 
 /// The thread is blocked by a task of the application, as it could be by a recorder of log events. An earlier version waited forever.
