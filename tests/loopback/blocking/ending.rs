@@ -151,7 +151,7 @@ fn a_call_in_the_drop_of_a_thread_local_value_is_refused() {
             CALLS.with(|_| ());
             let mut connection = Connection::connect(&*url).unwrap();
             if is_inside {
-                let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+                let runtime = Builder::new_current_thread().build().unwrap();
                 runtime.block_on(async { connection.listen("a").unwrap() });
             }
             CALLS.with(|calls| *calls.borrow_mut() = Some(CallInDrop(connection, sender)));
