@@ -18,6 +18,7 @@ use super::mailbox::Mailbox;
 use crate::error::{Error, ErrorKind, contain};
 use crate::notification::Gap;
 use crate::proto::supervisor::{Listening, PlacedGap, Scope};
+use crate::proto::wire::DbError;
 
 /// The highest number of channels in one command.
 const GROUP_CHANNELS: usize = 1_000;
@@ -291,7 +292,8 @@ impl Routes {
             }
             Err(error) => {
                 let error = match error.kind() {
-                    ErrorKind::Server | ErrorKind::Closed => error,
+                    ErrorKind::Closed => error,
+                    ErrorKind::Server if !has_ended_session(&error) => error,
                     // A lost session is replaced, and LISTEN is sent again: only the end of the hub is an answer.
                     _ => Error::caused(ErrorKind::Closed, "the hub has ended", error),
                 };
@@ -513,7 +515,13 @@ fn may_concern_one(error: &Error) -> bool {
     let is_of_state = |code: &str| {
         code != CANCELLED && code.get(..2).is_some_and(|class| STATE_CLASSES.contains(&class))
     };
-    error.kind() == ErrorKind::Server && !error.sqlstate().is_some_and(is_of_state)
+    let is_of_state = error.sqlstate().is_some_and(is_of_state);
+    error.kind() == ErrorKind::Server && !is_of_state && !has_ended_session(error)
+}
+
+/// Returns whether the error is no answer to LISTEN: the server has ended the session with it.
+fn has_ended_session(error: &Error) -> bool {
+    error.db_error().is_some_and(DbError::is_fatal)
 }
 
 /// The classes of SQLSTATE that say that the server or the session cannot execute any LISTEN at present: feature not supported, invalid

@@ -1,6 +1,20 @@
 //! The examples that need a server.
 
-use crate::support::{Server, example_output};
+use crate::cargo::cargo_example;
+use crate::support::Server;
+
+/// Runs an example with a server, and returns what it prints.
+pub(crate) fn example_output(server: &Server, example: &str) -> String {
+    cargo_example("run", example, &server.url())
+}
+
+/// Returns the numbers between these words, sorted. Each of them is in one line.
+pub(crate) fn numbers(text: &str, before: &str, after: &str) -> Vec<u32> {
+    let number = |line: &str| line.split_once(before)?.1.strip_suffix(after)?.parse().ok();
+    let mut numbers: Vec<u32> = text.lines().filter_map(number).collect();
+    numbers.sort_unstable();
+    numbers
+}
 
 /// P2, P3, P4, P10: a queue of 256, notifications with channel and payload, state and statistics.
 #[test]

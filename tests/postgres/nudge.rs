@@ -6,9 +6,8 @@ use std::time::{Duration, Instant};
 use pgbell::{Config, Connection, ErrorKind, Listener, Notifier};
 use pgbell_testkit::{PgBouncer, PoolMode, Signal};
 
-use crate::support::{
-    Server, TEST_TIMEOUT, example_output, next, numbers, run, until, until_gone, until_sql, value,
-};
+use crate::examples::{example_output, numbers};
+use crate::support::{Server, TEST_TIMEOUT, next, run, until, until_gone, until_sql, value};
 
 /// How the sessions of a test are found in the server.
 pub(crate) const NAME: &str = "nudging";

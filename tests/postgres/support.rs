@@ -9,7 +9,6 @@ use futures_core::Stream;
 use pgbell::{Batch, Connection, Error, Event, Listener, Loss, Notification, Notifier};
 use pgbell_testkit::{Auth, Cluster, ClusterBuilder, Installation};
 
-use crate::cargo::cargo_example;
 use crate::queries::FACTS_SQL;
 
 /// The time limit for anything that must happen.
@@ -117,21 +116,6 @@ fn shown<T: std::fmt::Debug>(what: T) -> T {
 pub(crate) fn installation(major: u32) -> Installation {
     let matrix = Installation::matrix().unwrap_or_else(|error| panic!("{error}"));
     matrix.into_iter().find(|one| one.major() == major).unwrap()
-}
-
-// ---- examples ----
-
-/// Runs an example with a server, and returns what it prints.
-pub(crate) fn example_output(server: &Server, example: &str) -> String {
-    cargo_example("run", example, &server.url())
-}
-
-/// Returns the numbers between these words, sorted. Each of them is in one line.
-pub(crate) fn numbers(text: &str, before: &str, after: &str) -> Vec<u32> {
-    let number = |line: &str| line.split_once(before)?.1.strip_suffix(after)?.parse().ok();
-    let mut numbers: Vec<u32> = text.lines().filter_map(number).collect();
-    numbers.sort_unstable();
-    numbers
 }
 
 // ---- conditions ----

@@ -148,6 +148,21 @@ fn a_group_that_is_refused_because_of_the_state_of_the_server_is_not_divided() {
     hub.is_empty();
 }
 
+/// An earlier version returned the error of the session, as if the server had refused a channel.
+#[test]
+fn a_subscription_that_waits_when_the_server_ends_the_only_session_fails_as_the_hub_ends() {
+    for sqlstate in ["57P01", "XX000"] {
+        let mut hub = Driven::new();
+        let mut waiting: Vec<_> = ["a", "b"].map(|name| hub.subscribe(&[name])).into();
+        hub.sends_listen(&["a", "b"]);
+        hub.ends_with(&["a", "b"], sqlstate);
+        for one in &mut waiting {
+            assert_eq!(one.result(), Some(Err(ErrorKind::Closed)));
+        }
+        hub.is_empty();
+    }
+}
+
 /// An earlier version sent all parts first.
 #[test]
 fn a_new_subscription_waits_for_one_part_of_a_refused_group_at_most() {

@@ -125,6 +125,13 @@ impl Driven {
         self.0.listened(arcs(channels), Err(refusal)).wake();
     }
 
+    /// The server ends the only session before LISTEN is answered.
+    pub(super) fn ends_with(&mut self, channels: &[&str], sqlstate: &str) {
+        let fields = DbError::new(Severity::Fatal, sqlstate, "no");
+        let end = Error::server("the server ended the session", fields);
+        self.0.listened(arcs(channels), Err(end)).wake();
+    }
+
     /// The hub ends before LISTEN is answered.
     pub(super) fn ends(&mut self, channels: &[&str], kind: ErrorKind) {
         self.0.listened(arcs(channels), Err(Error::new(kind, "the session was lost"))).wake();

@@ -3,7 +3,8 @@
 use pgbell::{Wake, Wakeups};
 
 use super::{NEVER, OFTEN, add_jobs, builder, create_jobs, do_jobs, jobs, until_done, wake, work};
-use crate::support::{Server, example_output, numbers, run, until, value};
+use crate::examples::{example_output, numbers};
+use crate::support::{Server, run, until, value};
 
 /// S10, R10: three programs with four workers each, whose sessions are lost meanwhile.
 #[test]
