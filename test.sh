@@ -242,11 +242,9 @@ tests() {
 # The tests that name a promise, on the oldest and the newest version. Those of the matrix have run on all. `reports` is what they printed.
 reports=()
 promises() {
-    local major filter table=(python3 tests/promises/table.py) results=(target/nextest/default/junit.xml)
-    filter=$("${table[@]}" --filter)
+    local major table=(python3 tests/promises/table.py) results=(target/nextest/default/junit.xml)
     for major in 13 18; do
-        step "promises on PostgreSQL $major" env PGBELL_MAJOR="$major" \
-            cargo nextest run --locked -p pgbell --all-features --test postgres --profile promises -E "$filter"
+        step "promises on PostgreSQL $major" tests/promises/run.sh "$major"
         shown '^ *Summary'
         reports+=("$logs/promises-$major.xml")
         mv target/nextest/promises/junit.xml "${reports[-1]}"
