@@ -6,7 +6,7 @@ use pgbell_testkit::{Cluster, Mode};
 use crate::support::{Server, next, run, value};
 
 /// A configuration that names the servers in this order.
-fn conninfo(servers: [&Cluster; 2], more: &str) -> String {
+pub(crate) fn conninfo(servers: [&Cluster; 2], more: &str) -> String {
     let [first, second] = servers;
     format!(
         "host={},{} port={},{} user={} password={} dbname=postgres {more}",

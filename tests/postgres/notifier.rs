@@ -165,7 +165,8 @@ fn a_closed_or_dropped_notifier_leaves_no_session() {
 #[test]
 fn a_terminated_notifier_reports_which_notifications_are_in_doubt() {
     // A commit that waits for a standby that does not exist holds the lock that every notifying commit needs.
-    let server = Server::with(|builder| builder.setting("synchronous_standby_names", "nobody"));
+    let server =
+        Server::with(|builder| builder.setting("synchronous_standby_names", "absent_standby"));
     run(async {
         let mut watch = server.connection().await;
         let mut first = server.connection().await;

@@ -6,6 +6,7 @@ use pgbell::{Config, Connection, ErrorKind, Listener, Notifier};
 use pgbell_testkit::{Auth, Certificates, Cluster, Leaf, Mode, PgBouncer, PoolMode};
 use tokio::task::JoinHandle;
 
+use crate::failover::conninfo;
 use crate::nudge::{NAME, config, keys_up_to, notifier, until_confirmed};
 use crate::support::{Server, installation, next, run, run_for, until, until_sql, value};
 
@@ -18,7 +19,7 @@ struct LockHolder {
 impl LockHolder {
     /// A server for it.
     fn server() -> Server {
-        Server::with(|builder| builder.setting("synchronous_standby_names", "nobody"))
+        Server::with(|builder| builder.setting("synchronous_standby_names", "absent_standby"))
     }
 
     async fn start(mut session: Connection, watch: &mut Connection) -> Self {
@@ -61,7 +62,7 @@ fn a_server_that_does_not_answer_nudges_gathers_no_waiting_processes() {
             false => LockHolder::server(),
             true => Server::with(|builder| {
                 builder
-                    .setting("synchronous_standby_names", "nobody")
+                    .setting("synchronous_standby_names", "absent_standby")
                     .tls(&leaf)
                     .hba("hostnossl all all all reject")
             }),
@@ -171,15 +172,7 @@ fn nudges_wait_while_the_login_is_refused() {
 }
 
 fn both(first: &Cluster, second: &Cluster) -> Config {
-    let text = format!(
-        "host={},{} port={},{} user={} password={} dbname=postgres",
-        first.host(),
-        second.host(),
-        first.port(),
-        second.port(),
-        first.superuser(),
-        first.superuser_password(),
-    );
+    let text = conninfo([first, second], "");
     text.parse::<Config>().unwrap().application_name(NAME)
 }
 
