@@ -38,6 +38,8 @@ use crate::proto::wire::{
 /// | [`Standby`](Self::Standby) | a standby, or a failover that is not complete | connect to the primary |
 /// | [`InDoubt`](Self::InDoubt) | a connection that broke before the answer | repeat only what does no harm twice |
 /// | [`Decode`](Self::Decode) | a payload of another form than the type of the consumer | correct the sender or the type |
+/// | [`Fenced`](Self::Fenced) | two readers of one cursor of a log | receive again, or open the cursor again |
+/// | [`Schema`](Self::Schema) | the tables of a log are missing or changed | `Outbox::init`; the text names what is wrong |
 /// | [`Other`](Self::Other) | code of the application | see [`source`](std::error::Error::source) |
 ///
 /// ```
@@ -138,6 +140,16 @@ pub enum ErrorKind {
     /// Cause: a sender that writes another form, or a type that does not fit it. Cure: correct the sender or the type; the consumer can continue with
     /// the next notification.
     Decode,
+    /// Another reader has taken over the cursor of a log, or its position has changed. What this call would have acknowledged was not acknowledged.
+    ///
+    /// Cause: the lease of the cursor has passed while a batch was handled, and another reader waited; or the batch was acknowledged before. Cure: roll
+    /// the transaction back, and receive the next batch, or open the cursor again.
+    Fenced,
+    /// The tables of a log are missing, are not as expected, or were copied from another cluster.
+    ///
+    /// Cause: `init` was not run, another version of pgbell has created the log, it was changed by hand, the cursor was deleted, or the database was
+    /// restored from a dump. Cure: [`Error::hint`] names it: `Outbox::init`, or `Outbox::rebase`.
+    Schema,
     /// An error or a panic in the user's own code: [`Error::other`].
     ///
     /// Cause: the [`source`](std::error::Error::source), or the message of the panic in the text. Cure: correct that code.
@@ -168,6 +180,8 @@ impl ErrorKind {
             Self::Standby => "standby",
             Self::InDoubt => "in doubt",
             Self::Decode => "decoding",
+            Self::Fenced => "fenced",
+            Self::Schema => "schema",
             Self::Other => "other",
         }
     }
@@ -294,6 +308,13 @@ impl Error {
     #[cold]
     pub(crate) fn with_hint(self, hint: impl Into<Cow<'static, str>>) -> Self {
         Self::build(ErrorInner { hint: Some(hint.into()), ..self.into_inner() })
+    }
+
+    /// Changes the kind.
+    #[cold]
+    #[cfg(feature = "durable")]
+    pub(crate) fn with_kind(self, kind: ErrorKind) -> Self {
+        Self::build(ErrorInner { kind, ..self.into_inner() })
     }
 
     /// Returns its fields, which are copied if the error is shared.

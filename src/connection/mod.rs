@@ -115,6 +115,12 @@ impl Connection {
         Ok(Self::new(net::establish_at(config, SessionPurpose::Read, location).await?))
     }
 
+    /// Connects to a primary, for the cursor of a log.
+    #[cfg(feature = "durable")]
+    pub(crate) async fn connect_to_primary(config: Config) -> Result<Self, Error> {
+        Ok(Self::new(net::establish(config, SessionPurpose::Cursor).await?))
+    }
+
     fn new(mut established: Established) -> Self {
         established.driver.set_input_bytes(INPUT_BYTES);
         established.driver.set_read_delay(READ_DELAY_MAX);

@@ -28,6 +28,9 @@ pub(crate) enum SessionPurpose {
     Notify,
     /// The nudges of a notifier. As a notifier, and the server must accept NOTIFY.
     Nudge,
+    /// The cursor of a log. The server must be the primary.
+    #[cfg(feature = "durable")]
+    Cursor,
     /// A single NOTIFY. The facts about the server are not queried.
     Send,
 }
@@ -363,6 +366,9 @@ impl Candidate<'_> {
                 SessionPurpose::Listen | SessionPurpose::Read => Some("LISTEN"),
                 // Each of its nudges would be refused, and wait for another server.
                 SessionPurpose::Nudge => Some("NOTIFY"),
+                // The snapshots of a standby do not list the transactions in progress.
+                #[cfg(feature = "durable")]
+                SessionPurpose::Cursor => Some("a cursor"),
                 SessionPurpose::Connect | SessionPurpose::Notify | SessionPurpose::Send => None,
             };
             if let Some(command) = refused.filter(|_| facts.server.in_recovery) {
@@ -384,6 +390,8 @@ impl Candidate<'_> {
                 // Behind a pooler the setting would stay in the server session, which other clients use later.
                 SessionPurpose::Notify | SessionPurpose::Nudge => !is_pooled,
                 SessionPurpose::Connect | SessionPurpose::Read | SessionPurpose::Send => false,
+                #[cfg(feature = "durable")]
+                SessionPurpose::Cursor => !is_pooled,
             };
             if stays && facts.ends_idle_sessions {
                 driver.query("SET idle_session_timeout = 0").await?;

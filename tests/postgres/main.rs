@@ -15,6 +15,8 @@ mod cargo;
 mod chaos;
 mod connect;
 mod dispatcher;
+#[cfg(feature = "durable")]
+mod durable;
 mod ending;
 mod examples;
 mod failover;

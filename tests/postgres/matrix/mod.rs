@@ -36,4 +36,4 @@ macro_rules! on_every_version {
         }
     };
 }
-use on_every_version;
+pub(crate) use on_every_version;

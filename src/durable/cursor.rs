@@ -1,0 +1,311 @@
+//! [`Cursor`]: reads a log from its own position.
+
+use std::time::{Duration, Instant};
+
+use tokio::time::sleep;
+
+use super::batch::{Batch, Delivery, Receipt};
+use super::page::{Newest, Page};
+use super::position::Position;
+use super::refusal::{FENCED, fenced, is_retried, stale};
+use super::source::Source;
+use super::stats::CursorStats;
+use crate::error::Error;
+#[cfg(doc)]
+use crate::error::ErrorKind;
+use crate::proto::supervisor::Backoff;
+
+/// The shortest time between two rotations by one cursor.
+const ROTATION_INTERVAL: Duration = Duration::from_secs(60);
+
+/// A reader of a log with a name, and the position up to which its records are acknowledged.
+///
+/// ```text
+///          ┌──────── not acknowledged, or rolled back ────────┐
+///          ▼                                                  │
+/// open ─▶ read ── no record ─▶ wait ── woken, interval ─▶ read
+///          │                                                  ▲
+///          └─▶ Batch ── ack, or the receipt in a transaction ─┘
+///
+/// session lost ─▶ delay ─▶ read        another reader takes over ─▶ ended
+/// ```
+///
+/// Only one reader at a time has a cursor. Another one waits in [`open`](crate::durable::CursorBuilder::open) until it is closed, or until its
+/// [lease](crate::durable::CursorBuilder::lease) has passed. What a reader acknowledges after that is refused.
+///
+/// Dropping a cursor ends its sessions; its lease stays, so the next reader waits for the rest of it. [`close`](Self::close) ends it.
+#[derive(Debug)]
+pub struct Cursor {
+    source: Source,
+    token: i64,
+    page_size: usize,
+    /// The position that is stored in the log, as far as it is known.
+    stored: Position,
+    /// From where the next page is read: `stored`, or later if what is between has no records.
+    place: Position,
+    /// The batch that was handed out, until it is known whether it was acknowledged.
+    pending: Option<Pending>,
+    /// Something may be there that was not read.
+    must_read: bool,
+    backoff: Backoff,
+    /// The error after which nothing is read any more.
+    ended: Option<Error>,
+    last_error: Option<Error>,
+    rotates: bool,
+    rotated: Instant,
+    /// Something was acknowledged since the last rotation.
+    has_progressed: bool,
+    stats: CursorStats,
+}
+
+/// A batch that was handed out.
+#[derive(Debug)]
+struct Pending {
+    /// The position after it.
+    position: Position,
+    /// The number of records of its gap.
+    lost: u64,
+}
+
+impl Cursor {
+    pub(super) fn new(
+        source: Source,
+        token: i64,
+        page_size: usize,
+        rotates: bool,
+        backoff: Backoff,
+    ) -> Self {
+        Self {
+            source,
+            token,
+            page_size,
+            // The first read returns the stored position, and begins again there.
+            stored: Position::beginning(),
+            place: Position::beginning(),
+            pending: None,
+            must_read: true,
+            backoff,
+            ended: None,
+            last_error: None,
+            rotates,
+            rotated: Instant::now(),
+            has_progressed: false,
+            stats: CursorStats::default(),
+        }
+    }
+
+    /// Waits for the next records: those after the position of the cursor.
+    ///
+    /// If the last batch was not acknowledged, or its transaction was rolled back, it is returned again. A lost session is opened again, with a
+    /// growing delay, and the position is read again then; [`last_error`](Self::last_error) returns why.
+    ///
+    /// # Errors
+    /// - [`ErrorKind::Fenced`] if another reader has taken over the cursor. Every later call returns it too.
+    /// - [`ErrorKind::Schema`] if the cursor or the log was deleted, if the tables are not as expected, or if the log was copied to another cluster.
+    /// - [`ErrorKind::Unsupported`] if one record is larger than [`Config::result_limit_bytes`](crate::Config::result_limit_bytes).
+    /// - The error of the server if it refuses the statement for another reason than a passing one. The next call tries again.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime, and in a runtime without timers or I/O.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost when the future is dropped.
+    pub async fn next(&mut self) -> Result<Batch<'_>, Error> {
+        loop {
+            if !self.must_read {
+                self.source.wait().await;
+                self.must_read = true;
+            }
+            match self.read().await {
+                Ok(Some(delivery)) => return Ok(Batch::new(self, delivery)),
+                Ok(None) => {}
+                Err(error) => self.wait_after(error).await?,
+            }
+        }
+    }
+
+    /// Returns the next records if there are any at the moment. See [`next`](Self::next).
+    ///
+    /// # Errors
+    /// As [`next`](Self::next); and the error of the session if it is lost. The next call opens another one.
+    ///
+    /// # Panics
+    /// As [`next`](Self::next).
+    ///
+    /// # Cancel safety
+    /// As [`next`](Self::next).
+    pub async fn try_next(&mut self) -> Result<Option<Batch<'_>>, Error> {
+        self.must_read = true;
+        while self.must_read {
+            match self.read().await {
+                Ok(Some(delivery)) => return Ok(Some(Batch::new(self, delivery))),
+                Ok(None) => {}
+                Err(error) => {
+                    self.last_error = Some(error.clone().brief());
+                    return Err(error);
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reads once. If `must_read` is still set, it must be called again.
+    async fn read(&mut self) -> Result<Option<Delivery>, Error> {
+        if let Some(error) = &self.ended {
+            return Err(error.clone());
+        }
+        if self.has_progressed && self.rotates && self.rotated.elapsed() >= ROTATION_INTERVAL {
+            // A role may have no right to rotate; another reader may do it.
+            (self.rotated, self.has_progressed) = (Instant::now(), false);
+            if let Err(error) = self.source.rotate().await {
+                self.last_error = Some(error.brief());
+            }
+        }
+        // Whether the last batch was acknowledged is in the answer.
+        let place = self.pending.as_ref().map_or(&self.place, |pending| &pending.position);
+        let (page, limit) = self.source.read(self.token, place, self.page_size).await?;
+        self.backoff.reset();
+        Ok(self.handle_page(page, limit))
+    }
+
+    /// Decides what follows from a page.
+    fn handle_page(&mut self, page: Page, limit: usize) -> Option<Delivery> {
+        let Page { newest, upper, records } = page;
+        let Newest { seq, token, position, gap } = newest;
+        if token != self.token {
+            self.ended = Some(fenced());
+            return None;
+        }
+        let is_as_expected = match self.pending.take() {
+            Some(pending) if pending.position == position => {
+                self.handle_acknowledged(pending);
+                true
+            }
+            Some(_) => {
+                self.stats.rewinds += 1;
+                false
+            }
+            None => position == self.stored,
+        };
+        if !is_as_expected {
+            // The page began elsewhere.
+            (self.stored, self.place) = (position.clone(), position);
+            return None;
+        }
+        let is_full = records.len() >= limit;
+        let after = match &upper {
+            Some(upper) => self.place.after_page(upper, records.last_id(), is_full),
+            None => self.place.clone(),
+        };
+        if records.is_empty() && gap.is_none() {
+            // A window without further records is followed by the next one.
+            self.must_read = self.place.window.is_some();
+            self.place = after;
+            return None;
+        }
+        self.stats.batches += 1;
+        self.stats.records += u64::try_from(records.len()).unwrap_or(u64::MAX);
+        let lost = gap.map_or(0, |gap| gap.records());
+        self.pending = Some(Pending { position: after.clone(), lost });
+        let receipt = Receipt { cursor: self.source.cursor_id(), seq, token, position: after };
+        Some(Delivery { records, gap, receipt, is_full })
+    }
+
+    fn handle_acknowledged(&mut self, Pending { position, lost }: Pending) {
+        self.stats.acknowledged += 1;
+        self.stats.lost = self.stats.lost.saturating_add(lost);
+        self.has_progressed = true;
+        (self.stored, self.place) = (position.clone(), position);
+    }
+
+    /// Acknowledges the batch that was handed out.
+    pub(super) async fn acknowledge(
+        &mut self,
+        receipt: Receipt,
+        is_full: bool,
+    ) -> Result<(), Error> {
+        loop {
+            let error = match self.source.ack(&receipt).await {
+                Ok(()) => break,
+                Err(error) => error,
+            };
+            if !is_retried(&error) {
+                return Err(self.refused(error));
+            }
+            // It may be committed.
+            self.wait_after(error).await?;
+            let newest = self.newest().await?;
+            if newest.token != receipt.token {
+                return Err(self.refused(fenced()));
+            } else if newest.seq == receipt.seq + 1 && newest.position == receipt.position {
+                break;
+            } else if newest.seq != receipt.seq {
+                return Err(self.refused(stale()));
+            }
+        }
+        self.backoff.reset();
+        if let Some(pending) = self.pending.take() {
+            self.handle_acknowledged(pending);
+        }
+        // What is committed after the page was read wakes the cursor.
+        self.must_read = is_full;
+        Ok(())
+    }
+
+    /// Returns the stored position, as soon as the server answers.
+    async fn newest(&mut self) -> Result<Newest, Error> {
+        loop {
+            match self.source.position().await {
+                Err(error) => self.wait_after(error).await?,
+                Ok(newest) => return Ok(newest),
+            }
+        }
+    }
+
+    /// Takes the refusal of an acknowledgement: the next read begins at the stored position.
+    fn refused(&mut self, error: Error) -> Error {
+        self.must_read = true;
+        if error.sqlstate() == Some(FENCED) {
+            self.ended = Some(error.clone());
+        }
+        error
+    }
+
+    /// Waits before the next attempt, if the error may pass.
+    ///
+    /// # Errors
+    /// The error, if it does not pass.
+    async fn wait_after(&mut self, error: Error) -> Result<(), Error> {
+        self.last_error = Some(error.clone().brief());
+        if self.ended.is_some() || !is_retried(&error) {
+            return Err(error);
+        }
+        self.stats.retries += 1;
+        sleep(self.backoff.next()).await;
+        Ok(())
+    }
+
+    pub(super) async fn renew(&mut self) -> Result<(), Error> {
+        if self.source.renew(self.token).await? { Ok(()) } else { Err(fenced()) }
+    }
+
+    /// Returns the counters.
+    #[must_use]
+    pub fn stats(&self) -> CursorStats {
+        self.stats
+    }
+
+    /// Returns the last error of a call of the server, also if the call was made again and succeeded then.
+    #[must_use]
+    pub fn last_error(&self) -> Option<&Error> {
+        self.last_error.as_ref()
+    }
+
+    /// Ends the lease, so that another reader need not wait for it, and the sessions.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the sessions end, and the lease may stay.
+    pub async fn close(self) {
+        self.source.close(self.token).await;
+    }
+}

@@ -1,0 +1,241 @@
+//! [`CursorBuilder`]: the settings of a cursor.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::check::check;
+use super::cursor::Cursor;
+use super::names::Names;
+use super::refusal::{malformed, wrong_cluster};
+use super::server::{ServerCursor, Waiting};
+use super::session::LogSession;
+use super::source::Source;
+use super::start::Start;
+use crate::config::Config;
+use crate::error::{Error, ErrorKind};
+use crate::net;
+use crate::proto::supervisor::{Backoff, Reconnect};
+use crate::wakeups::{Listen, WakeTask, WakeWorker, Wakeups};
+
+/// How often a reader looks whether the cursor is free.
+const OPEN_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The SQLSTATE of a lock timeout: an acknowledgement is in a transaction that is still open.
+const LOCK_TIMEOUT: &str = "55P03";
+
+/// The settings of a [`Cursor`]. Made by [`Outbox::cursor`](crate::durable::Outbox::cursor).
+#[derive(Debug)]
+#[must_use = "nothing happens before open"]
+pub struct CursorBuilder {
+    config: Config,
+    names: Names,
+    name: String,
+    start: Start,
+    page_size: usize,
+    interval: Duration,
+    lease: Option<Duration>,
+    listen: Listen,
+    worker: Option<WakeWorker>,
+    reader: String,
+    takes_over: bool,
+    statement_timeout: Duration,
+    rotates: bool,
+    backoff: (Duration, Duration),
+}
+
+impl CursorBuilder {
+    pub(super) fn new(config: Config, names: Names, name: String) -> Self {
+        let Reconnect { min, max, .. } = Reconnect::default();
+        Self {
+            config,
+            names,
+            name,
+            start: Start::default(),
+            page_size: 1_000,
+            interval: Duration::from_secs(5),
+            lease: None,
+            listen: Listen::Automatic,
+            worker: None,
+            reader: format!("process {}", std::process::id()),
+            takes_over: false,
+            statement_timeout: Duration::from_secs(60),
+            rotates: true,
+            backoff: (min, max),
+        }
+    }
+
+    /// Sets where the cursor begins if it does not exist yet, by default with the oldest record.
+    pub fn start(mut self, start: Start) -> Self {
+        self.start = start;
+        self
+    }
+
+    /// Sets the highest number of records of a batch, by default 1,000. If their result is larger than
+    /// [`Config::result_limit_bytes`](crate::Config::result_limit_bytes), 64 MiB by default, batches are smaller for a while.
+    pub fn page_size(mut self, records: usize) -> Self {
+        self.page_size = records;
+        self
+    }
+
+    /// Sets the interval of the poll, by default 5 s: the log is read at least as often, in case a notification is lost or the writers send none.
+    pub fn interval(mut self, interval: Duration) -> Self {
+        self.interval = interval;
+        self
+    }
+
+    /// Sets the lease: how long the cursor stays with this reader after its last read, by default 30 s, and at least three times the interval. A
+    /// reader that waits gets the cursor at most one second after the lease has passed.
+    ///
+    /// Reads renew it when a third of it has passed. While a batch is handled nothing is read: if that can take longer than the lease, call
+    /// [`Batch::renew`](crate::durable::Batch::renew), or set a longer one. If the lease passes and nobody waits, nothing happens.
+    ///
+    /// It is measured by the clock of the server. If that is set back by more than the lease, the lease counts as passed.
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.lease = Some(lease);
+        self
+    }
+
+    /// Sets whether notifications wake the cursor, by default [`Listen::Automatic`]: if they do not arrive, for example behind a pooler in transaction
+    /// mode, it polls.
+    pub fn listen(mut self, listen: Listen) -> Self {
+        self.listen = listen;
+        self
+    }
+
+    /// Lets a worker of the user's [`Wakeups`] wake the cursor, instead of a session of its own: so many cursors have one listening session. Its task
+    /// must listen to [`Outbox::channel`](crate::durable::Outbox::channel), and its interval is that of the poll. No other worker of the task may be
+    /// used, because each wake-up goes to one of them.
+    pub fn woken_by(mut self, worker: WakeWorker) -> Self {
+        self.worker = Some(worker);
+        self
+    }
+
+    /// Sets the name of the reader, which is only shown to operators. By default it is the process id.
+    pub fn reader(mut self, name: impl Into<String>) -> Self {
+        self.reader = name.into();
+        self
+    }
+
+    /// Takes the cursor from its reader at once, without waiting for the end of the lease. What that reader acknowledges later is refused.
+    pub fn take_over(mut self) -> Self {
+        self.takes_over = true;
+        self
+    }
+
+    /// Sets the longest time of a statement, by default 60 s. After it the session is given up, and another one is opened.
+    pub fn statement_timeout(mut self, timeout: Duration) -> Self {
+        self.statement_timeout = timeout;
+        self
+    }
+
+    /// Sets whether the cursor [rotates](crate::durable::Outbox::rotate) the log, by default true: at most once in a minute, after it has acknowledged
+    /// something.
+    pub fn rotate(mut self, rotates: bool) -> Self {
+        self.rotates = rotates;
+        self
+    }
+
+    /// Sets the shortest and the longest delay before a call of the server is made again, by default 50 ms and 30 s.
+    pub fn backoff(mut self, min: Duration, max: Duration) -> Self {
+        self.backoff = (min, max);
+        self
+    }
+
+    /// Opens the cursor: waits until no other reader has it, and creates it if it does not exist.
+    ///
+    /// An acknowledgement in a transaction that is still open is waited for too: whether its records are received again depends on its end.
+    ///
+    /// # Errors
+    /// - [`ErrorKind::Config`] for settings that are not valid.
+    /// - [`ErrorKind::Schema`] if the log does not exist, is not as expected, or was copied from another cluster.
+    /// - [`ErrorKind::Standby`] if the server is a standby.
+    /// - Otherwise the error of the first attempt to connect, or of the server.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime, and in a runtime without timers or I/O.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the cursor may be taken for the time of its lease.
+    pub async fn open(self) -> Result<Cursor, Error> {
+        net::check_runtime();
+        let lease = self.check()?;
+        let mut session = LogSession::new(self.config.clone(), self.statement_timeout);
+        check(&mut session, &self.names).await?;
+        let (id, token) = self.take(&mut session, lease).await?;
+        let (worker, wakeups) = match self.worker {
+            Some(worker) => (worker, None),
+            None => {
+                let task = WakeTask::new("cursor")
+                    .channel(self.names.qualified())
+                    .interval(self.interval)
+                    .batch_size(self.page_size);
+                let wakeups = Wakeups::builder(self.config.clone())
+                    .task(task)
+                    .listen(self.listen)
+                    .backoff(self.backoff.0, self.backoff.1)
+                    .connect()
+                    .await?;
+                (wakeups.worker("cursor")?, Some(wakeups))
+            }
+        };
+        let waiting = Waiting { worker, wakeups, interval: self.interval, lease };
+        let server = ServerCursor::new(&self.names, self.name, id, session, waiting);
+        let reconnect =
+            Reconnect { min: self.backoff.0, max: self.backoff.1, ..Reconnect::default() };
+        let backoff = Backoff::new(&reconnect, u64::from_le_bytes(net::random()?));
+        let source = Source::Server(Box::new(server));
+        Ok(Cursor::new(source, token, self.page_size, self.rotates, backoff))
+    }
+
+    /// Checks the settings, and returns the lease.
+    fn check(&self) -> Result<Duration, Error> {
+        let refuse = |what: &str| Err(Error::new(ErrorKind::Config, what.to_owned()));
+        let shortest = self.interval.saturating_mul(3);
+        let lease = self.lease.unwrap_or_else(|| shortest.max(Duration::from_secs(30)));
+        if self.name.is_empty() || self.name.contains('\0') {
+            return refuse("the name of a cursor is empty or contains a NUL");
+        } else if self.page_size == 0 {
+            return refuse("the page size of a cursor is zero");
+        } else if self.interval.is_zero() || self.statement_timeout.is_zero() {
+            return refuse("the interval or the statement timeout of a cursor is zero");
+        } else if lease < shortest && self.worker.is_none() {
+            return refuse("the lease of a cursor is shorter than three times its interval");
+        } else if self.backoff.0 > self.backoff.1 || self.backoff.1.is_zero() {
+            return refuse("the longest delay of a cursor is zero, or shorter than the shortest");
+        }
+        Ok(lease)
+    }
+
+    /// Waits for the cursor. Returns its id and the token of this reader.
+    async fn take(&self, session: &mut LogSession, lease: Duration) -> Result<(i64, i64), Error> {
+        let names = &self.names;
+        let take = names.fill("SELECT taken_cursor, taken_token FROM {take}($1, $2, $3, $4, $5)");
+        let identity = names.fill(include_str!("sql/identity.sql"));
+        let lease = format!("{} milliseconds", lease.as_millis().min(MILLIS_MAX));
+        let start = self.start.to_sql();
+        let takes_over = if self.takes_over { "t" } else { "f" };
+        let arguments =
+            [&self.name, &start, &self.reader, &lease, takes_over].map(|text: &str| Some(text));
+        loop {
+            let found = session.query(&identity, &[Some(&self.name)]).await?;
+            if found.get(0).is_some_and(|row| row.get(0) != Some("t")) {
+                return Err(wrong_cluster());
+            }
+            match session.query(&take, &arguments).await {
+                Ok(rows) => {
+                    if let Some(row) = rows.get(0) {
+                        let number = |column| row.get(column).and_then(|text| text.parse().ok());
+                        return number(0).zip(number(1)).ok_or_else(malformed);
+                    }
+                }
+                Err(error) if error.sqlstate() == Some(LOCK_TIMEOUT) => {}
+                Err(error) => return Err(error),
+            }
+            sleep(OPEN_INTERVAL).await;
+        }
+    }
+}
+
+/// The longest lease, in milliseconds: a hundred years.
+const MILLIS_MAX: u128 = 100 * 365 * 24 * 3_600 * 1_000;

@@ -1,0 +1,307 @@
+-- Writes a record, in the transaction of the caller.
+CREATE OR REPLACE FUNCTION {add}(key text, payload {payload_type}, headers jsonb DEFAULT NULL) RETURNS bigint
+LANGUAGE sql AS $f$
+    INSERT INTO {log} (key, payload, headers) VALUES ($1, $2, $3) RETURNING id
+$f$;
+
+-- Acknowledges a batch, in the transaction of the caller. It raises if that is no longer possible, so that the transaction fails.
+CREATE OR REPLACE FUNCTION {ack}(receipt text) RETURNS void
+LANGUAGE plpgsql AS $f$
+DECLARE
+    fields text[] := string_to_array(receipt, ' ');
+    newest record;
+BEGIN
+    IF cardinality(fields) IS DISTINCT FROM 10 THEN
+        RAISE EXCEPTION 'this is not a receipt of pgbell' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    SELECT seq, token INTO newest FROM {acks} WHERE cursor_id = fields[1]::integer ORDER BY seq DESC LIMIT 1;
+    IF NOT EXISTS (SELECT FROM {cursors} WHERE cursor_id = fields[1]::integer) THEN
+        RAISE EXCEPTION 'the cursor does not exist any more' USING ERRCODE = 'PGB03';
+    ELSIF newest.token > fields[3]::bigint THEN
+        RAISE EXCEPTION 'another reader has taken over the cursor' USING ERRCODE = 'PGB01',
+            HINT = 'Roll back: the other reader receives the batch.';
+    ELSIF newest.seq > fields[2]::bigint THEN
+        RAISE EXCEPTION 'the batch was acknowledged already, or the position of the cursor has changed' USING ERRCODE = 'PGB02',
+            HINT = 'Roll back, and receive the next batch.';
+    ELSIF newest.seq IS DISTINCT FROM fields[2]::bigint THEN
+        RAISE EXCEPTION 'the snapshot of the transaction is older than the batch' USING ERRCODE = 'serialization_failure',
+            HINT = 'Begin the transaction after the batch was received.';
+    END IF;
+    INSERT INTO {acks} (cursor_id, seq, token, lower, high, next, upper, upper_high, upper_next, last)
+    VALUES (
+        fields[1]::integer, newest.seq + 1, newest.token, fields[4]::pg_snapshot, fields[5]::bigint, fields[6]::xid8,
+        nullif(fields[7], '-')::pg_snapshot, nullif(fields[8], '-')::bigint, nullif(fields[9], '-')::xid8,
+        nullif(fields[10], '-')::bigint
+    ) ON CONFLICT DO NOTHING;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'the batch was acknowledged already, or the position of the cursor has changed' USING ERRCODE = 'PGB02',
+            HINT = 'Roll back, and receive the next batch.';
+    END IF;
+END
+$f$;
+
+-- Creates the cursor if there is none, and gives it to a reader if it has none or its lease has passed. Returns no row if another
+-- reader has it.
+CREATE OR REPLACE FUNCTION {take}(cursor_name text, start text, reader text, lease_time interval, steal boolean)
+RETURNS TABLE (taken_cursor integer, taken_token bigint)
+LANGUAGE plpgsql SET lock_timeout = '2s' AS $f$
+DECLARE
+    snapshot pg_snapshot;
+    top bigint;
+    first bigint;
+    taken record;
+    newest record;
+BEGIN
+    IF pg_current_xact_id_if_assigned() IS NOT NULL THEN
+        RAISE EXCEPTION 'a cursor is opened inside of a transaction that has written' USING ERRCODE = 'active_sql_transaction';
+    ELSIF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'a cursor is opened with the isolation %', current_setting('transaction_isolation')
+            USING ERRCODE = 'active_sql_transaction', HINT = 'Use READ COMMITTED.';
+    END IF;
+    IF NOT EXISTS (SELECT FROM {cursors} WHERE name = cursor_name) THEN
+        -- The xid of this transaction is assigned after the snapshot.
+        SELECT pg_current_snapshot(), coalesce(max(id), 0) INTO snapshot, top FROM {log};
+        INSERT INTO {cursors} (name, system_identifier)
+        SELECT cursor_name, system_identifier FROM pg_control_system()
+        ON CONFLICT DO NOTHING RETURNING cursor_id INTO taken;
+        IF FOUND THEN
+            IF start = 'beginning' THEN
+                INSERT INTO {acks} (cursor_id, seq, token, lower, high, next) VALUES (taken.cursor_id, 1, 0, '1:1:', 0, '1');
+            ELSE
+                IF start <> 'now' THEN
+                    SELECT min(id) INTO first FROM {log} WHERE written_at >= to_timestamp(start::double precision) AND id <= top;
+                END IF;
+                IF first IS NULL THEN
+                    INSERT INTO {acks} (cursor_id, seq, token, lower, high, next)
+                    VALUES (taken.cursor_id, 1, 0, snapshot, top, pg_current_xact_id());
+                ELSE
+                    INSERT INTO {acks} (cursor_id, seq, token, lower, high, next, upper, upper_high, upper_next, last)
+                    VALUES (taken.cursor_id, 1, 0, '1:1:', 0, '1', snapshot, top, pg_current_xact_id(), first - 1);
+                END IF;
+            END IF;
+        END IF;
+    END IF;
+    UPDATE {cursors} SET token = token + 1, holder = reader, lease = lease_time, leased_until = clock_timestamp() + lease_time
+    WHERE name = cursor_name
+        AND (steal OR leased_until IS NULL OR leased_until <= clock_timestamp()
+            -- The clock was set back.
+            OR leased_until > clock_timestamp() + lease)
+    RETURNING cursor_id, token INTO taken;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    LOOP
+        SELECT * INTO newest FROM {acks} WHERE cursor_id = taken.cursor_id ORDER BY seq DESC LIMIT 1;
+        -- It waits for an acknowledgement in a transaction that is still open.
+        INSERT INTO {acks} (cursor_id, seq, token, lower, high, next, upper, upper_high, upper_next, last, gap_first, gap_last, gap_records)
+        SELECT newest.cursor_id, newest.seq + 1, taken.token, newest.lower, newest.high, newest.next, newest.upper,
+            newest.upper_high, newest.upper_next, newest.last, newest.gap_first, newest.gap_last, newest.gap_records
+        ON CONFLICT DO NOTHING;
+        EXIT WHEN FOUND;
+    END LOOP;
+    RETURN QUERY SELECT taken.cursor_id, taken.token;
+END
+$f$;
+
+-- Returns whether a partition has a record that is not visible in a snapshot.
+CREATE OR REPLACE FUNCTION {is_behind}(part regclass, lower pg_snapshot) RETURNS boolean
+LANGUAGE plpgsql AS $f$
+DECLARE
+    found_one boolean;
+BEGIN
+    EXECUTE format('SELECT EXISTS (SELECT FROM %s WHERE xid >= $1) OR EXISTS (SELECT FROM %s WHERE xid = ANY ($2))', part, part)
+        USING pg_snapshot_xmax(lower), ARRAY(SELECT pg_snapshot_xip(lower)) INTO found_one;
+    RETURN found_one;
+END
+$f$;
+
+-- Truncates what every cursor has acknowledged, and begins a new slot when the current one is old or large. Returns what it did, or
+-- why not.
+CREATE OR REPLACE FUNCTION {rotate}() RETURNS TABLE (truncated integer, lost bigint, advanced boolean, waits_for text)
+LANGUAGE plpgsql SET lock_timeout = '20ms' AS $f$
+DECLARE
+    slots regclass[] := ARRAY['{log_0}', '{log_1}', '{log_2}']::regclass[];
+    ack_slots regclass[] := ARRAY['{acks_0}', '{acks_1}']::regclass[];
+    settings record;
+    slot_number bigint;
+    part regclass;
+    behind record;
+    is_behind boolean;
+    is_forced boolean;
+    is_empty boolean;
+    gap record;
+    total bigint;
+    newest_at timestamptz;
+BEGIN
+    truncated := 0;
+    lost := 0;
+    advanced := false;
+    -- A snapshot that is older than a lock does not show what was committed before the lock.
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'a log is rotated with the isolation %', current_setting('transaction_isolation')
+            USING ERRCODE = 'active_sql_transaction', HINT = 'Use READ COMMITTED.';
+    END IF;
+    IF NOT pg_try_advisory_xact_lock('{log}'::regclass::oid::bigint) THEN
+        waits_for := 'another session that rotates';
+        RETURN NEXT;
+        RETURN;
+    END IF;
+    SELECT * INTO settings FROM {settings};
+    slot_number := pg_sequence_last_value('{log_slot}'::regclass);
+
+    -- From the oldest slot on, without the current one.
+    FOR step IN 1..2 LOOP
+        part := slots[(slot_number + step) % 3 + 1];
+        CONTINUE WHEN pg_relation_size(part) = 0;
+        EXECUTE format('SELECT NOT EXISTS (SELECT FROM %s)', part) INTO is_empty;
+        EXECUTE format('SELECT max(written_at) FROM (SELECT written_at FROM %s ORDER BY id DESC LIMIT 1) AS newest', part)
+            INTO newest_at;
+        SELECT sum(pg_total_relation_size(one)) INTO total FROM unnest(slots) AS one;
+        is_forced := newest_at < clock_timestamp() - settings.max_age OR total > settings.max_bytes;
+        is_behind := NOT is_empty AND NOT EXISTS (SELECT FROM {cursors});
+        IF is_behind THEN
+            waits_for := 'a first cursor';
+        END IF;
+        FOR behind IN SELECT * FROM {positions} LOOP
+            IF {is_behind}(part, behind.lower) THEN
+                is_behind := true;
+                waits_for := format('the cursor %s', behind.name);
+                EXIT;
+            END IF;
+        END LOOP;
+        CONTINUE WHEN is_behind AND is_forced IS NOT TRUE;
+        BEGIN
+            EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', part);
+            -- What was committed before the lock is visible now, and nothing is in flight.
+            FOR behind IN SELECT * FROM {positions} LOOP
+                CONTINUE WHEN NOT {is_behind}(part, behind.lower);
+                IF is_forced IS NOT TRUE THEN
+                    RAISE lock_not_available;
+                END IF;
+                EXECUTE format(
+                    'SELECT min(id) AS first, max(id) AS last, count(*) AS records FROM %s
+                    WHERE NOT pg_visible_in_snapshot(xid, $1) AND NOT coalesce(id <= $2 AND pg_visible_in_snapshot(xid, $3), false)',
+                    part
+                ) USING behind.lower, behind.last, behind.upper INTO gap;
+                CONTINUE WHEN gap.records = 0;
+                INSERT INTO {acks} (cursor_id, seq, token, lower, high, next, upper, upper_high, upper_next, last,
+                    gap_first, gap_last, gap_records)
+                VALUES (behind.cursor_id, behind.seq + 1, behind.token, behind.lower, behind.high, behind.next, behind.upper,
+                    behind.upper_high, behind.upper_next, behind.last, least(behind.gap_first, gap.first),
+                    greatest(behind.gap_last, gap.last), coalesce(behind.gap_records, 0) + gap.records);
+                lost := lost + gap.records;
+            END LOOP;
+            EXECUTE format('TRUNCATE %s', part);
+            truncated := truncated + 1;
+            waits_for := NULL;
+        EXCEPTION WHEN lock_not_available OR unique_violation THEN
+            -- An open or prepared transaction of a writer or reader.
+            waits_for := format('a transaction that uses %s', part);
+        END;
+    END LOOP;
+
+    -- The next slot must be empty.
+    part := slots[slot_number % 3 + 1];
+    IF pg_relation_size(slots[(slot_number + 1) % 3 + 1]) = 0 AND pg_relation_size(part) > 0 THEN
+        EXECUTE format('SELECT min(written_at) FROM (SELECT written_at FROM %s ORDER BY id LIMIT 1) AS oldest', part) INTO newest_at;
+        IF newest_at < clock_timestamp() - settings.slot_age OR pg_total_relation_size(part) > settings.slot_bytes THEN
+            PERFORM nextval('{log_slot}'::regclass);
+            advanced := true;
+        END IF;
+    END IF;
+
+    -- The positions: the current ones are copied, the others are truncated.
+    slot_number := pg_sequence_last_value('{ack_slot}'::regclass);
+    part := ack_slots[slot_number % 2 + 1];
+    IF pg_relation_size(part) > 262144 THEN
+        BEGIN
+            LOCK TABLE {acks} IN ACCESS EXCLUSIVE MODE;
+            INSERT INTO {acks} (cursor_id, seq, token, slot, lower, high, next, upper, upper_high, upper_next, last,
+                gap_first, gap_last, gap_records, at)
+            SELECT cursor_id, seq, token, (slot_number + 1) % 2, lower, high, next, upper, upper_high, upper_next, last,
+                gap_first, gap_last, gap_records, at
+            FROM {positions} ON CONFLICT DO NOTHING;
+            EXECUTE format('TRUNCATE %s', part);
+            -- Last: it is not undone.
+            PERFORM nextval('{ack_slot}'::regclass);
+        EXCEPTION WHEN lock_not_available THEN
+            waits_for := coalesce(waits_for, 'a transaction that acknowledges');
+        END;
+    END IF;
+    RETURN NEXT;
+END
+$f$;
+
+-- Reads a page of records after a position, and the current position of the cursor. Renews the lease if that is asked for.
+--
+-- The first row is about the cursor: `key` is its position, `payload` is the snapshot up to which records are read, `micros` the highest id
+-- in it. If there are records and `at_upper_next` is null, the last row has it in `key`. Both have no id.
+CREATE OR REPLACE FUNCTION {read}(
+    of_cursor integer, of_token bigint, renews boolean, page_size bigint,
+    at_lower pg_snapshot, at_high bigint, at_next xid8, at_upper pg_snapshot, at_upper_high bigint, at_upper_next xid8,
+    at_last bigint
+) RETURNS TABLE (id bigint, key text, payload text, headers text, micros bigint)
+LANGUAGE plpgsql
+-- Without statistics the planner would sort all that is waiting for each page.
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off SET jit = off SET plan_cache_mode = force_custom_plan
+AS $f$
+#variable_conflict use_column
+DECLARE
+    row_count bigint;
+BEGIN
+    IF pg_current_xact_id_if_assigned() IS NOT NULL THEN
+        -- A snapshot does not list the xid of its own transaction, so what this transaction writes would never be read.
+        RAISE EXCEPTION 'a cursor is read inside of a transaction that has written' USING ERRCODE = 'active_sql_transaction';
+    ELSIF pg_is_in_recovery() THEN
+        RAISE EXCEPTION 'a cursor is read on a standby, whose snapshots do not list the transactions in progress'
+            USING ERRCODE = 'read_only_sql_transaction';
+    END IF;
+    RETURN QUERY
+    WITH RECURSIVE place AS MATERIALIZED (
+        SELECT
+            at_lower AS lower, at_high AS high, at_next AS next, coalesce(at_last, 0) AS last,
+            coalesce(at_upper, pg_current_snapshot()) AS upper,
+            coalesce(at_upper_high, greatest(at_high, (SELECT max(id) FROM {log}))) AS upper_high
+    ), assigned (xid) AS (
+        -- The transactions that had an xid when `lower` was taken, and are not listed in it because their xid is not below its xmax.
+        (SELECT log.xid FROM place CROSS JOIN LATERAL (
+            SELECT xid FROM {log} WHERE xid >= pg_snapshot_xmax(place.lower) AND xid < place.next ORDER BY xid LIMIT 1
+        ) AS log WHERE place.last < place.high)
+        UNION ALL
+        SELECT log.xid FROM assigned CROSS JOIN place CROSS JOIN LATERAL (
+            SELECT xid FROM {log} WHERE xid > assigned.xid AND xid < place.next ORDER BY xid LIMIT 1
+        ) AS log
+    )
+    SELECT
+        NULL,
+        (SELECT text FROM {positions} WHERE cursor_id = of_cursor),
+        place.upper::text, NULL, place.upper_high
+    FROM place
+    UNION ALL
+    -- Records of transactions that were in progress in `lower`: their ids are among those that were visible.
+    (SELECT log.* FROM place CROSS JOIN (
+        SELECT xid FROM assigned UNION SELECT pg_snapshot_xip(at_lower)
+    ) AS late CROSS JOIN LATERAL (
+        SELECT id, key, {payload_text}, headers::text, (date_part('epoch', written_at) * 1000000)::bigint FROM {log}
+        -- The comparison of rows is what the index on both columns is for.
+        WHERE (xid, id) > (late.xid, place.last) AND (xid, id) <= (late.xid, place.high)
+            AND pg_visible_in_snapshot(xid, place.upper)
+        ORDER BY xid, id LIMIT page_size
+    ) AS log WHERE place.last < place.high ORDER BY log.id LIMIT page_size)
+    UNION ALL
+    -- Records with higher ids than all that were visible in `lower`.
+    (SELECT log.* FROM place CROSS JOIN LATERAL (
+        SELECT id, key, {payload_text}, headers::text, (date_part('epoch', written_at) * 1000000)::bigint FROM {log}
+        WHERE id > greatest(place.last, place.high) AND id <= place.upper_high AND pg_visible_in_snapshot(xid, place.upper)
+        ORDER BY id LIMIT page_size
+    ) AS log);
+    GET DIAGNOSTICS row_count = ROW_COUNT;
+    IF row_count > 1 AND at_upper_next IS NULL THEN
+        -- It is assigned after the snapshot.
+        RETURN QUERY SELECT NULL::bigint, pg_current_xact_id()::text, NULL, NULL, NULL::bigint;
+    END IF;
+    IF renews THEN
+        UPDATE {cursors} SET leased_until = clock_timestamp() + lease WHERE cursor_id = of_cursor AND token = of_token;
+    END IF;
+END
+$f$;

@@ -1,0 +1,7 @@
+CREATE OR REPLACE FUNCTION {notify}() RETURNS trigger LANGUAGE plpgsql AS $f$
+BEGIN
+    PERFORM pg_notify(TG_ARGV[0], '');
+    RETURN NULL;
+END
+$f$;
+CREATE TRIGGER pgbell_notify AFTER INSERT ON {log} FOR EACH STATEMENT EXECUTE FUNCTION {notify}('{channel}');

@@ -1,0 +1,6 @@
+//! The durable log on real servers.
+
+mod support;
+
+mod acknowledging;
+mod reading;
