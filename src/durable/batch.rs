@@ -81,6 +81,7 @@ impl<'a> Batch<'a> {
     }
 
     /// Returns the records.
+    #[must_use]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Record<'_>> {
         let records = self.records();
         // Each record was parsed when the page was received.

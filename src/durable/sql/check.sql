@@ -5,7 +5,7 @@ SELECT
     (SELECT seqcache FROM pg_sequence WHERE seqrelid = pg_get_serial_sequence('{log}', 'id')::regclass) AS cache,
     (SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = '{log}'::regclass AND attname = 'payload') AS payload,
     (SELECT count(*) FROM pg_index WHERE indrelid = '{log}'::regclass AND indisvalid) AS indexes,
-    (SELECT string_agg(wanted.privilege || ' on ' || wanted.relation, ', ')
+    (SELECT string_agg(wanted.privilege || ' on ' || replace(wanted.relation, '"', ''), ', ')
     FROM (VALUES
         ('{log}', 'SELECT'),
         ('{acks}', 'SELECT'),

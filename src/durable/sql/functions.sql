@@ -103,15 +103,18 @@ BEGIN
 END
 $f$;
 
--- Returns whether a partition has a record that is not visible in a snapshot.
-CREATE OR REPLACE FUNCTION {is_behind}(part regclass, lower pg_snapshot) RETURNS boolean
+-- Returns whether a partition has a record that a cursor has not acknowledged, or has one that is not known to be: one that is not visible in
+-- the snapshot up to which the cursor reads, or whose id is above the last one of its window.
+CREATE OR REPLACE FUNCTION {is_behind}(part regclass, snapshot pg_snapshot, last bigint) RETURNS boolean
 LANGUAGE plpgsql AS $f$
 DECLARE
-    found_one boolean;
+    has_one boolean;
 BEGIN
-    EXECUTE format('SELECT EXISTS (SELECT FROM %s WHERE xid >= $1) OR EXISTS (SELECT FROM %s WHERE xid = ANY ($2))', part, part)
-        USING pg_snapshot_xmax(lower), ARRAY(SELECT pg_snapshot_xip(lower)) INTO found_one;
-    RETURN found_one;
+    EXECUTE format(
+        'SELECT EXISTS (SELECT FROM %1$s WHERE xid >= $1) OR EXISTS (SELECT FROM %1$s WHERE xid = ANY ($2))
+            OR EXISTS (SELECT FROM %1$s WHERE id > $3)', part
+    ) USING pg_snapshot_xmax(snapshot), ARRAY(SELECT pg_snapshot_xip(snapshot)), last INTO has_one;
+    RETURN has_one;
 END
 $f$;
 
@@ -163,7 +166,7 @@ BEGIN
             waits_for := 'a first cursor';
         END IF;
         FOR behind IN SELECT * FROM {positions} LOOP
-            IF {is_behind}(part, behind.lower) THEN
+            IF {is_behind}(part, coalesce(behind.upper, behind.lower), behind.last) THEN
                 is_behind := true;
                 waits_for := format('the cursor %s', behind.name);
                 EXIT;
@@ -174,7 +177,7 @@ BEGIN
             EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', part);
             -- What was committed before the lock is visible now, and nothing is in flight.
             FOR behind IN SELECT * FROM {positions} LOOP
-                CONTINUE WHEN NOT {is_behind}(part, behind.lower);
+                CONTINUE WHEN NOT {is_behind}(part, coalesce(behind.upper, behind.lower), behind.last);
                 IF is_forced IS NOT TRUE THEN
                     RAISE lock_not_available;
                 END IF;

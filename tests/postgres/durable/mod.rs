@@ -3,4 +3,7 @@
 mod support;
 
 mod acknowledging;
+mod lease;
 mod reading;
+mod refusals;
+mod retention;

@@ -1,0 +1,179 @@
+//! Rotation: what is removed, what waits, and what is reported.
+
+use std::time::Duration;
+
+use pgbell::durable::{Cursor, OutboxSettings};
+
+use super::support::{Log, add, look, nothing, payloads, sql, take, text};
+use crate::matrix::on_every_version;
+use crate::support::{Server, run, until_sql, value};
+
+on_every_version! {
+    a_partition_that_every_cursor_has_acknowledged_is_truncated
+    a_writer_that_is_open_delays_rotation_and_not_delivery
+    records_beyond_a_limit_are_reported_as_a_gap_until_it_is_acknowledged
+}
+
+/// Each rotation begins a new partition.
+fn eager() -> OutboxSettings {
+    text().partition_age(Duration::ZERO)
+}
+
+const RECORDS: &str = "SELECT count(*) FROM outbox";
+
+/// Receives and acknowledges what is there.
+async fn drain(cursor: &mut Cursor) -> Vec<String> {
+    let mut found = Vec::new();
+    while let Some(batch) = cursor.try_next().await.unwrap() {
+        found.extend(payloads(&batch));
+        batch.ack().await.unwrap();
+    }
+    found
+}
+
+fn a_partition_that_every_cursor_has_acknowledged_is_truncated(major: u32) {
+    let server = Server::of(major);
+    run(async {
+        let log = Log::with(server, &eager()).await;
+        let mut writer = log.session().await;
+        add(&mut writer, "", "1").await;
+        // Without a cursor, everything is kept for the first one.
+        for _ in 0..3 {
+            let rotation = log.outbox.rotate().await.unwrap();
+            assert_eq!((rotation.truncated, rotation.lost), (0, 0), "{rotation:?}");
+        }
+        let (mut quick, mut slow) = (log.open("quick").await, log.open("slow").await);
+        for number in 2..=4 {
+            add(&mut writer, "", &number.to_string()).await;
+            assert_eq!(look(&mut slow).await.0[0], "1");
+            drain(&mut quick).await;
+            let rotation = log.outbox.rotate().await.unwrap();
+            assert_eq!(rotation.truncated, 0, "{rotation:?}");
+            assert_eq!(rotation.waits_for.as_deref(), Some("the cursor slow"));
+        }
+        assert_eq!(value(&mut writer, RECORDS).await, "4");
+        assert_eq!(drain(&mut slow).await, ["1", "2", "3", "4"]);
+        assert!(drain(&mut quick).await.is_empty());
+        let truncated = log.outbox.rotate().await.unwrap().truncated
+            + log.outbox.rotate().await.unwrap().truncated
+            + log.outbox.rotate().await.unwrap().truncated;
+        assert!(truncated >= 2, "{truncated}");
+        let rotation = log.outbox.rotate().await.unwrap();
+        assert_eq!((rotation.truncated, rotation.waits_for), (0, None));
+        assert_eq!(value(&mut writer, RECORDS).await, "0");
+        // Ids and positions go on.
+        add(&mut writer, "", "5").await;
+        assert_eq!(drain(&mut slow).await, ["5"]);
+        assert_eq!(drain(&mut quick).await, ["5"]);
+        slow.close().await;
+        quick.close().await;
+    });
+}
+
+fn a_writer_that_is_open_delays_rotation_and_not_delivery(major: u32) {
+    let server = Server::of(major);
+    run(async {
+        let log = Log::with(server, &eager()).await;
+        let (mut open, mut writer) = (log.session().await, log.session().await);
+        let mut cursor = log.open("reader").await;
+        sql(&mut open, "BEGIN").await;
+        add(&mut open, "", "open").await;
+        for number in 1..=4 {
+            add(&mut writer, "", &number.to_string()).await;
+            assert_eq!(drain(&mut cursor).await, [number.to_string()]);
+            log.outbox.rotate().await.unwrap();
+        }
+        let rotation = log.outbox.rotate().await.unwrap();
+        let waits_for = rotation.waits_for.unwrap();
+        assert!(waits_for.contains("a transaction that uses"), "{waits_for}");
+        sql(&mut open, "COMMIT").await;
+        assert!(log.outbox.rotate().await.unwrap().waits_for.unwrap().contains("reader"));
+        assert_eq!(drain(&mut cursor).await, ["open"]);
+        for _ in 0..3 {
+            log.outbox.rotate().await.unwrap();
+        }
+        assert_eq!(value(&mut writer, RECORDS).await, "0");
+        nothing(&mut cursor).await;
+        cursor.close().await;
+    });
+}
+
+fn records_beyond_a_limit_are_reported_as_a_gap_until_it_is_acknowledged(major: u32) {
+    let server = Server::of(major);
+    run(async {
+        let log = Log::with(server, &eager().max_age(Duration::ZERO)).await;
+        let mut writer = log.session().await;
+        let mut cursor = log.open("reader").await;
+        for number in 1..=3 {
+            add(&mut writer, "", &number.to_string()).await;
+        }
+        // In a window: the first record is acknowledged already.
+        let mut half = log.cursor("half").page_size(1).open().await.unwrap();
+        assert_eq!(take(&mut half).await, ["1"]);
+        let (_, receipt) = look(&mut cursor).await;
+        let first = log.outbox.rotate().await.unwrap();
+        assert!(first.advanced && first.lost == 0, "{first:?}");
+        add(&mut writer, "", "4").await;
+        let second = log.outbox.rotate().await.unwrap();
+        assert_eq!((second.truncated, second.lost), (1, 3 + 2), "{second:?}");
+
+        // What was received before is not acknowledged any more: its loss would not be reported.
+        let late = writer.query(&log.outbox.ack_sql(), &[Some(&receipt.to_string())]).await;
+        assert_eq!(late.unwrap_err().sqlstate(), Some("PGB02"));
+        for _ in 0..2 {
+            let batch = cursor.next().await.unwrap();
+            let gap = batch.gap().unwrap();
+            assert_eq!((gap.first(), gap.last(), gap.records()), (1, 3, 3));
+            assert_eq!(payloads(&batch), ["4"]);
+        }
+        let batch = half.next().await.unwrap();
+        let gap = batch.gap().unwrap();
+        assert_eq!((gap.first(), gap.last(), gap.records()), (2, 3, 2));
+        assert_eq!(gap.to_string(), "2 records were removed unread, with ids from 2 to 3");
+        batch.ack().await.unwrap();
+        assert_eq!(half.stats().lost, 2);
+        cursor.next().await.unwrap().ack().await.unwrap();
+        assert_eq!(cursor.stats().lost, 3);
+        add(&mut writer, "", "5").await;
+        assert!(cursor.try_next().await.unwrap().unwrap().gap().is_none());
+        cursor.close().await;
+        half.close().await;
+    });
+}
+
+/// A transaction that stays open keeps every dead row of the database from being removed.
+#[test]
+fn positions_leave_no_dead_rows_under_a_snapshot_that_is_held() {
+    let server = Server::start();
+    run(async {
+        let log = Log::with(server, &eager()).await;
+        let (mut held, mut writer) = (log.session().await, log.session().await);
+        sql(&mut held, "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT pg_current_xact_id()").await;
+        let mut cursor = log.cursor("reader").page_size(1).open().await.unwrap();
+        sql(
+            &mut writer,
+            "INSERT INTO outbox (payload) SELECT i::text FROM generate_series(1, 2500) i",
+        )
+        .await;
+        assert_eq!(drain(&mut cursor).await.len(), 2_500);
+        let before = value(&mut writer, "SELECT text FROM outbox_positions").await;
+        let stored = "SELECT count(*) < 10 FROM outbox_acks";
+        assert_eq!(value(&mut writer, stored).await, "f");
+        for _ in 0..3 {
+            log.outbox.rotate().await.unwrap();
+        }
+        assert_eq!(value(&mut writer, stored).await, "t", "the positions were rotated");
+        assert_eq!(value(&mut writer, "SELECT text FROM outbox_positions").await, before);
+        assert_eq!(value(&mut writer, RECORDS).await, "0");
+        let dead = "SELECT coalesce(sum(n_dead_tup), 0) = 0 FROM pg_stat_user_tables
+            WHERE relname LIKE 'outbox_acks%' OR relname ~ '^outbox_[0-9]$' OR relname = 'outbox'";
+        until_sql(&mut writer, "SELECT sum(n_tup_ins) >= 2500 FROM pg_stat_user_tables WHERE relname LIKE 'outbox_acks%'").await;
+        assert_eq!(value(&mut writer, dead).await, "t");
+        // To the older snapshot the log is empty, and always was.
+        assert_eq!(value(&mut held, RECORDS).await, "0");
+        add(&mut writer, "", "after").await;
+        assert_eq!(drain(&mut cursor).await, ["after"]);
+        sql(&mut held, "COMMIT").await;
+        cursor.close().await;
+    });
+}
