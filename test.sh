@@ -223,6 +223,7 @@ lints() {
         "--no-default-features --features json" \
         "--no-default-features --features tokio,json" \
         "--no-default-features --features blocking" \
+        "--no-default-features --features durable" \
         ""; do
         # shellcheck disable=SC2086 # several words
         step "lints with features: ${features:-default}" \

@@ -99,6 +99,8 @@ mod proto;
 mod connection;
 #[cfg(feature = "tokio")]
 mod dispatcher;
+#[cfg(feature = "durable")]
+pub mod durable;
 #[cfg(feature = "tokio")]
 pub mod guide;
 #[cfg(feature = "tokio")]

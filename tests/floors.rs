@@ -14,7 +14,10 @@ const FLOORS: [Floor; 8] = [
     // The scripted and loopback servers, which use floors up to F3. No floor above uses them.
     Floor { modules: &["testing"], ordered: false },
     Floor { modules: &["queue", "notifier", "listener"], ordered: true },
-    Floor { modules: &["hub", "dispatcher", "wakeups", "blocking", "guide"], ordered: true },
+    Floor {
+        modules: &["hub", "dispatcher", "wakeups", "durable", "blocking", "guide"],
+        ordered: true,
+    },
     // Built only for the tests.
     Floor { modules: &["simulator"], ordered: false },
 ];

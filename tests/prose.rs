@@ -25,6 +25,7 @@ const CHECKED: &[&str] = &[
     "src/proto/auth",
     "src/connection",
     "src/dispatcher",
+    "src/durable",
     "src/error",
     "src/error.rs",
     "src/guide",
