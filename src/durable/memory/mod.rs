@@ -1,0 +1,5 @@
+//! A log in memory, with the visibility of PostgreSQL.
+
+mod store;
+#[cfg(test)]
+mod tests;

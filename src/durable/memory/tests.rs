@@ -1,0 +1,4 @@
+//! Tests of a log in memory.
+
+#[cfg(feature = "testing")]
+mod simulation;
