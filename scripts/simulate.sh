@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Runs the simulator of a listener, of a hub or of a notifier: N runs with failures, each determined by a seed.
+# Runs the simulator of a listener, of a hub, of a notifier or of the cursor of a log: N runs with failures, each determined by a seed.
 #
-#   scripts/simulate.sh [--hub | --notifier] N [FIRST]   N seeds from FIRST (0), in release mode, on all processors
-#   scripts/simulate.sh [--hub | --notifier] 1 SEED      one seed, with its trace
+#   scripts/simulate.sh [--hub | --notifier | --cursor] N [FIRST]   N seeds from FIRST (0), in release mode, on all processors
+#   scripts/simulate.sh [--hub | --notifier | --cursor] 1 SEED      one seed, with its trace
 #
 # With PGBELL_ALL=1 it continues after a failure and prints the kinds of failures.
 set -euo pipefail
@@ -15,9 +15,12 @@ if [ "${1-}" = --hub ]; then
 elif [ "${1-}" = --notifier ]; then
     test=thousands_of_seeds_of_a_notifier_keep_every_promise
     shift
+elif [ "${1-}" = --cursor ]; then
+    test=ten_thousand_seeds_of_a_cursor_deliver_every_record_once
+    shift
 fi
 if [ $# -lt 1 ] || [ $# -gt 2 ]; then
-    echo "usage: scripts/simulate.sh [--hub | --notifier] N [FIRST]" >&2
+    echo "usage: scripts/simulate.sh [--hub | --notifier | --cursor] N [FIRST]" >&2
     exit 2
 fi
 count=$1 first=${2-0}

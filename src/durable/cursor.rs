@@ -7,7 +7,7 @@ use tokio::time::sleep;
 use super::batch::{Batch, Delivery, Receipt};
 use super::page::{Newest, Page};
 use super::position::Position;
-use super::refusal::{FENCED, fenced, is_retried, stale};
+use super::refusal::{fenced, is_retried, stale};
 use super::source::Source;
 use super::stats::CursorStats;
 use crate::error::Error;
@@ -262,12 +262,9 @@ impl Cursor {
         }
     }
 
-    /// Takes the refusal of an acknowledgement: the next read begins at the stored position.
+    /// Takes the refusal of an acknowledgement: the next read finds the stored position, and whether another reader has the cursor.
     fn refused(&mut self, error: Error) -> Error {
         self.must_read = true;
-        if error.sqlstate() == Some(FENCED) {
-            self.ended = Some(error.clone());
-        }
         error
     }
 

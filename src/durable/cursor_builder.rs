@@ -6,6 +6,7 @@ use tokio::time::sleep;
 
 use super::check::check;
 use super::cursor::Cursor;
+use super::memory::MemoryOutbox;
 use super::names::Names;
 use super::refusal::{malformed, wrong_cluster};
 use super::server::{ServerCursor, Waiting};
@@ -24,12 +25,18 @@ const OPEN_INTERVAL: Duration = Duration::from_secs(1);
 /// The SQLSTATE of a lock timeout: an acknowledgement is in a transaction that is still open.
 const LOCK_TIMEOUT: &str = "55P03";
 
+/// Where the log is.
+#[derive(Debug, Clone)]
+pub(super) enum Target {
+    Server { config: Box<Config>, names: Names },
+    Memory(MemoryOutbox),
+}
+
 /// The settings of a [`Cursor`]. Made by [`Outbox::cursor`](crate::durable::Outbox::cursor).
 #[derive(Debug)]
 #[must_use = "nothing happens before open"]
 pub struct CursorBuilder {
-    config: Config,
-    names: Names,
+    target: Target,
     name: String,
     start: Start,
     page_size: usize,
@@ -45,11 +52,10 @@ pub struct CursorBuilder {
 }
 
 impl CursorBuilder {
-    pub(super) fn new(config: Config, names: Names, name: String) -> Self {
+    pub(super) fn new(target: Target, name: String) -> Self {
         let Reconnect { min, max, .. } = Reconnect::default();
         Self {
-            config,
-            names,
+            target,
             name,
             start: Start::default(),
             page_size: 1_000,
@@ -160,17 +166,41 @@ impl CursorBuilder {
     pub async fn open(self) -> Result<Cursor, Error> {
         net::check_runtime();
         let lease = self.check()?;
-        let mut session = LogSession::new(self.config.clone(), self.statement_timeout);
-        check(&mut session, &self.names).await?;
-        let (id, token) = self.take(&mut session, lease).await?;
+        let reconnect =
+            Reconnect { min: self.backoff.0, max: self.backoff.1, ..Reconnect::default() };
+        let backoff = Backoff::new(&reconnect, u64::from_le_bytes(net::random()?));
+        let (page_size, rotates) = (self.page_size, self.rotates);
+        let (source, token) = match self.target.clone() {
+            Target::Server { config, names } => self.open_on_server(*config, &names, lease).await?,
+            Target::Memory(log) => loop {
+                if let Some((cursor, token)) =
+                    log.take(&self.name, self.start, lease, self.takes_over).await
+                {
+                    break (Source::Memory(cursor), token);
+                }
+                sleep(OPEN_INTERVAL).await;
+            },
+        };
+        Ok(Cursor::new(source, token, page_size, rotates, backoff))
+    }
+
+    async fn open_on_server(
+        self,
+        config: Config,
+        names: &Names,
+        lease: Duration,
+    ) -> Result<(Source, i64), Error> {
+        let mut session = LogSession::new(config.clone(), self.statement_timeout);
+        check(&mut session, names).await?;
+        let (id, token) = self.take(&mut session, names, lease).await?;
         let (worker, wakeups) = match self.worker {
             Some(worker) => (worker, None),
             None => {
                 let task = WakeTask::new("cursor")
-                    .channel(self.names.qualified())
+                    .channel(names.qualified())
                     .interval(self.interval)
                     .batch_size(self.page_size);
-                let wakeups = Wakeups::builder(self.config.clone())
+                let wakeups = Wakeups::builder(config)
                     .task(task)
                     .listen(self.listen)
                     .backoff(self.backoff.0, self.backoff.1)
@@ -180,12 +210,8 @@ impl CursorBuilder {
             }
         };
         let waiting = Waiting { worker, wakeups, interval: self.interval, lease };
-        let server = ServerCursor::new(&self.names, self.name, id, session, waiting);
-        let reconnect =
-            Reconnect { min: self.backoff.0, max: self.backoff.1, ..Reconnect::default() };
-        let backoff = Backoff::new(&reconnect, u64::from_le_bytes(net::random()?));
-        let source = Source::Server(Box::new(server));
-        Ok(Cursor::new(source, token, self.page_size, self.rotates, backoff))
+        let server = ServerCursor::new(names, self.name, id, session, waiting);
+        Ok((Source::Server(Box::new(server)), token))
     }
 
     /// Checks the settings, and returns the lease.
@@ -208,8 +234,12 @@ impl CursorBuilder {
     }
 
     /// Waits for the cursor. Returns its id and the token of this reader.
-    async fn take(&self, session: &mut LogSession, lease: Duration) -> Result<(i64, i64), Error> {
-        let names = &self.names;
+    async fn take(
+        &self,
+        session: &mut LogSession,
+        names: &Names,
+        lease: Duration,
+    ) -> Result<(i64, i64), Error> {
         let take = names.fill("SELECT taken_cursor, taken_token FROM {take}($1, $2, $3, $4, $5)");
         let identity = names.fill(include_str!("sql/identity.sql"));
         let lease = format!("{} milliseconds", lease.as_millis().min(MILLIS_MAX));

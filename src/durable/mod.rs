@@ -8,12 +8,14 @@
 //! - [`Outbox`] creates, checks and manages the table.
 //! - [`Cursor`] reads it, in [batches](Batch) of [records](Record), at least once, in the order of each key. With a [`Receipt`] the effects in the same
 //!   database happen exactly once.
+//! - [`MemoryOutbox`] is a log in memory with the same cursors, for tests without a server.
 
 mod batch;
 mod check;
 mod cursor;
 mod cursor_builder;
 mod gap;
+mod memory;
 mod names;
 mod outbox;
 mod page;
@@ -30,11 +32,14 @@ mod source;
 mod start;
 mod stats;
 mod status;
+#[cfg(test)]
+mod tests;
 
 pub use self::batch::{Batch, Receipt};
 pub use self::cursor::Cursor;
 pub use self::cursor_builder::CursorBuilder;
 pub use self::gap::LogGap;
+pub use self::memory::{MemoryOutbox, MemoryTransaction};
 pub use self::outbox::Outbox;
 pub use self::payload_type::PayloadType;
 pub use self::record::Record;

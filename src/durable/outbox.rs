@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::check::{VERSION, check};
-use super::cursor_builder::CursorBuilder;
+use super::cursor_builder::{CursorBuilder, Target};
 use super::names::Names;
 use super::payload_type::PayloadType;
 use super::rotation::Rotation;
@@ -98,7 +98,9 @@ impl Outbox {
 
     /// Returns the settings of a cursor with this name.
     pub fn cursor(&self, name: impl Into<String>) -> CursorBuilder {
-        CursorBuilder::new(self.config.clone(), self.names.clone(), name.into())
+        let target =
+            Target::Server { config: Box::new(self.config.clone()), names: self.names.clone() };
+        CursorBuilder::new(target, name.into())
     }
 
     fn session(&self) -> LogSession {

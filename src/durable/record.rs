@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::memory::MemoryRecord;
 use crate::proto::session::Rows;
 
 /// The records of a batch, in the order of their ids.
@@ -14,16 +15,6 @@ pub(super) enum Records {
     Rows { rows: Arc<Rows>, order: Vec<u32> },
     /// Those of an in-memory log.
     Memory(Arc<[MemoryRecord]>),
-}
-
-/// A record of an in-memory log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct MemoryRecord {
-    pub(super) id: i64,
-    pub(super) key: String,
-    pub(super) payload: String,
-    pub(super) headers: Option<String>,
-    pub(super) written_at: SystemTime,
 }
 
 impl Records {

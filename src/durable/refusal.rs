@@ -3,7 +3,7 @@
 use crate::error::{Error, ErrorKind};
 
 /// Another reader has the cursor.
-pub(super) const FENCED: &str = "PGB01";
+const FENCED: &str = "PGB01";
 /// The position of the cursor is another one.
 const STALE: &str = "PGB02";
 /// There is no such cursor.

@@ -57,6 +57,7 @@ impl Snapshot {
         self.xip.binary_search(&xid).is_ok()
     }
 
+    #[cfg(test)]
     pub(crate) fn xmin(&self) -> u64 {
         self.xmin
     }

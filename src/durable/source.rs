@@ -1,9 +1,11 @@
 //! [`Source`]: where a cursor reads.
 
 use super::batch::Receipt;
+use super::memory::{AckRefusal, MemoryCursor, MemoryPage, StoredPosition};
 use super::page::{Newest, Page};
 use super::position::Position;
-use super::rotation::Rotation;
+use super::record::Records;
+use super::refusal::{fenced, no_cursor, stale};
 use super::server::ServerCursor;
 use crate::error::Error;
 
@@ -11,12 +13,14 @@ use crate::error::Error;
 #[derive(Debug)]
 pub(super) enum Source {
     Server(Box<ServerCursor>),
+    Memory(MemoryCursor),
 }
 
 impl Source {
     pub(super) fn cursor_id(&self) -> i64 {
         match self {
             Self::Server(server) => server.id,
+            Self::Memory(cursor) => cursor.id,
         }
     }
 
@@ -29,6 +33,12 @@ impl Source {
     ) -> Result<(Page, usize), Error> {
         match self {
             Self::Server(server) => server.read(token, place, limit).await,
+            Self::Memory(cursor) => {
+                let MemoryPage { newest, upper, records } =
+                    cursor.read(place, limit).ok_or_else(no_cursor)?;
+                let records = Records::Memory(records);
+                Ok((Page { newest: newest.into(), upper, records }, limit))
+            }
         }
     }
 
@@ -36,12 +46,14 @@ impl Source {
     pub(super) async fn position(&mut self) -> Result<Newest, Error> {
         match self {
             Self::Server(server) => server.position().await,
+            Self::Memory(cursor) => Ok(cursor.newest().ok_or_else(no_cursor)?.into()),
         }
     }
 
     pub(super) async fn ack(&mut self, receipt: &Receipt) -> Result<(), Error> {
         match self {
             Self::Server(server) => server.ack(receipt).await,
+            Self::Memory(cursor) => Ok(cursor.ack(&receipt.into()).await?),
         }
     }
 
@@ -49,12 +61,15 @@ impl Source {
     pub(super) async fn renew(&mut self, token: i64) -> Result<bool, Error> {
         match self {
             Self::Server(server) => server.renew(token).await,
+            Self::Memory(cursor) => Ok(cursor.renew(token)),
         }
     }
 
-    pub(super) async fn rotate(&mut self) -> Result<Rotation, Error> {
+    /// Rotates the log. One in memory keeps everything.
+    pub(super) async fn rotate(&mut self) -> Result<(), Error> {
         match self {
-            Self::Server(server) => server.rotate().await,
+            Self::Server(server) => server.rotate().await.map(drop),
+            Self::Memory(_) => Ok(()),
         }
     }
 
@@ -62,12 +77,38 @@ impl Source {
     pub(super) async fn wait(&mut self) {
         match self {
             Self::Server(server) => server.wait().await,
+            Self::Memory(cursor) => cursor.wait().await,
         }
     }
 
     pub(super) async fn close(self, token: i64) {
         match self {
             Self::Server(server) => server.close(token).await,
+            Self::Memory(cursor) => cursor.release(token),
+        }
+    }
+}
+
+impl From<StoredPosition> for Newest {
+    fn from(stored: StoredPosition) -> Self {
+        let StoredPosition { seq, token, position } = stored;
+        Self { seq, token, position, gap: None }
+    }
+}
+
+impl From<&Receipt> for StoredPosition {
+    fn from(receipt: &Receipt) -> Self {
+        let Receipt { cursor: _, seq, token, position } = receipt.clone();
+        Self { seq, token, position }
+    }
+}
+
+impl From<AckRefusal> for Error {
+    fn from(refusal: AckRefusal) -> Self {
+        match refusal {
+            AckRefusal::Fenced => fenced(),
+            AckRefusal::Stale => stale(),
+            AckRefusal::NoCursor => no_cursor(),
         }
     }
 }

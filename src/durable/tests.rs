@@ -1,0 +1,147 @@
+//! A cursor over a log in memory: what it does with acknowledgements, rewinds and other readers.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+
+use super::{Batch, Cursor, MemoryOutbox, Start};
+use crate::error::ErrorKind;
+
+fn payloads(batch: &Batch<'_>) -> Vec<String> {
+    batch.iter().map(|record| record.payload().to_owned()).collect()
+}
+
+async fn open(log: &MemoryOutbox) -> Cursor {
+    log.cursor("reader").page_size(2).open().await.unwrap()
+}
+
+/// What can be received at once.
+async fn now(cursor: &mut Cursor) -> Vec<String> {
+    cursor.try_next().await.unwrap().map(|batch| payloads(&batch)).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn a_batch_is_received_again_until_it_is_acknowledged() {
+    let log = MemoryOutbox::new();
+    for payload in ["1", "2", "3"] {
+        log.add("", payload);
+    }
+    let mut cursor = open(&log).await;
+    assert_eq!(now(&mut cursor).await, ["1", "2"]);
+    assert_eq!(now(&mut cursor).await, ["1", "2"]);
+    cursor.next().await.unwrap().ack().await.unwrap();
+    assert_eq!(now(&mut cursor).await, ["3"]);
+    let batch = cursor.next().await.unwrap();
+    assert_eq!(payloads(&batch), ["3"]);
+    batch.ack().await.unwrap();
+    assert!(cursor.next().now_or_never().is_none());
+    let stats = cursor.stats();
+    assert_eq!((stats.batches, stats.records, stats.acknowledged, stats.rewinds), (5, 8, 2, 3));
+}
+
+#[tokio::test]
+async fn an_acknowledgement_in_a_transaction_counts_when_it_commits() {
+    let log = MemoryOutbox::new();
+    log.add("", "1");
+    let mut cursor = open(&log).await;
+    for is_commit in [false, true] {
+        let receipt = cursor.next().await.unwrap().receipt();
+        let mut transaction = log.begin();
+        transaction.ack(&receipt).await.unwrap();
+        if is_commit {
+            transaction.commit();
+        } else {
+            transaction.rollback();
+        }
+    }
+    assert!(now(&mut cursor).await.is_empty());
+    assert_eq!(cursor.stats().acknowledged, 1);
+}
+
+#[tokio::test]
+async fn a_batch_that_was_acknowledged_elsewhere_is_refused_and_the_cursor_goes_on() {
+    let log = MemoryOutbox::new();
+    log.add("", "1");
+    let mut cursor = open(&log).await;
+    let batch = cursor.next().await.unwrap();
+    let mut transaction = log.begin();
+    transaction.ack(&batch.receipt()).await.unwrap();
+    transaction.commit();
+    assert_eq!(batch.ack().await.unwrap_err().kind(), ErrorKind::Fenced);
+    log.add("", "2");
+    assert_eq!(now(&mut cursor).await, ["2"]);
+}
+
+#[tokio::test]
+async fn a_reader_whose_cursor_was_taken_receives_and_acknowledges_nothing() {
+    let log = MemoryOutbox::new();
+    log.add("", "1");
+    let mut first = open(&log).await;
+    let batch = first.next().await.unwrap();
+    let mut second = log.cursor("reader").take_over().open().await.unwrap();
+    assert_eq!(batch.ack().await.unwrap_err().kind(), ErrorKind::Fenced);
+    for _ in 0..2 {
+        assert_eq!(first.next().await.unwrap_err().kind(), ErrorKind::Fenced);
+        assert_eq!(first.try_next().await.unwrap_err().kind(), ErrorKind::Fenced);
+    }
+    assert_eq!(now(&mut second).await, ["1"]);
+    // Its close does not end the lease of the other one.
+    first.close().await;
+    assert!(log.cursor("reader").open().now_or_never().is_none());
+    second.close().await;
+    assert!(log.cursor("reader").open().now_or_never().is_some());
+}
+
+#[tokio::test]
+async fn a_reader_that_waits_for_a_record_learns_that_its_cursor_was_taken_or_deleted() {
+    let log = MemoryOutbox::new();
+    let mut cursor = open(&log).await;
+    {
+        let mut next = pin!(cursor.next());
+        assert!(next.as_mut().now_or_never().is_none());
+        assert!(log.drop_cursor("reader") && !log.drop_cursor("reader"));
+        assert_eq!(next.await.unwrap_err().kind(), ErrorKind::Schema);
+    }
+    let mut cursor = log.cursor("reader").start(Start::Now).open().await.unwrap();
+    let mut next = pin!(cursor.next());
+    assert!(next.as_mut().now_or_never().is_none());
+    let _other = log.cursor("reader").take_over().open().await.unwrap();
+    assert_eq!(next.await.unwrap_err().kind(), ErrorKind::Fenced);
+}
+
+#[tokio::test]
+async fn a_future_that_is_dropped_loses_nothing() {
+    let log = MemoryOutbox::new();
+    let mut cursor = open(&log).await;
+    assert!(cursor.next().now_or_never().is_none());
+    log.add("", "1");
+    let mut slow = log.begin();
+    slow.add("", "2");
+    log.add("", "3");
+    assert_eq!(now(&mut cursor).await, ["1", "3"]);
+    cursor.next().await.unwrap().ack().await.unwrap();
+    assert!(cursor.next().now_or_never().is_none());
+    slow.commit();
+    assert_eq!(now(&mut cursor).await, ["2"]);
+    cursor.next().await.unwrap().renew().await.unwrap();
+}
+
+#[tokio::test]
+async fn settings_that_cannot_work_are_refused() {
+    let log = MemoryOutbox::new();
+    let second = Duration::from_secs(1);
+    for (settings, expected) in [
+        (log.cursor(""), "name"),
+        (log.cursor("a\0b"), "name"),
+        (log.cursor("a").page_size(0), "page size"),
+        (log.cursor("a").interval(Duration::ZERO), "interval"),
+        (log.cursor("a").statement_timeout(Duration::ZERO), "statement timeout"),
+        (log.cursor("a").interval(second).lease(2 * second), "three times"),
+        (log.cursor("a").backoff(second, Duration::ZERO), "longest delay"),
+    ] {
+        let error = settings.open().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+}
