@@ -38,6 +38,7 @@
 //! | [`Hub`] | one session, and any number of subscriptions to channels and topics, each with its own queue | to pass notifications on to many, such as WebSocket clients |
 //! | [`Dispatcher`] | calls handlers with the notifications of a [`Listener`] or a [`Hub`] | in a service with a handler for each channel or topic |
 //! | [`Wakeups`] | wakes workers by notifications, and at an interval in case one is lost | for a queue, an outbox or a workflow in a table |
+//! | `durable::Outbox` | a log in a table, with cursors: at least once, in the order of each key, also for readers that were not running. With the feature `durable` | for what must not be missed |
 //! | [`Notifier`] | many tasks send over one connection, in groups; it reconnects. [`nudge`](Notifier::nudge) only wakes, and waits for nothing | to publish |
 //!
 //! # Guarantees
@@ -54,7 +55,7 @@
 //! - To start: [`guide::quick_start`], [`guide::choosing_a_type`], [`guide::moving`] from other clients, [`guide::when_not`].
 //! - To connect: [`guide::connecting`], [`guide::poolers`] and hosted databases.
 //! - To build: [`guide::losing_nothing`], [`guide::fan_out`], [`guide::handlers`], [`guide::wake_or_poll`], [`guide::publishing`],
-//!   [`guide::triggers`], [`guide::existing_queues`], `guide::json`, `guide::blocking`, [`guide::testing_your_code`].
+//!   [`guide::triggers`], [`guide::existing_queues`], `guide::durability`, `guide::json`, `guide::blocking`, [`guide::testing_your_code`].
 //! - To operate: [`guide::production`] with logs and metrics, [`guide::memory`], [`guide::performance`], [`guide::listen_cost`].
 //! - To evaluate: [`guide::correctness`].
 //!
@@ -67,6 +68,7 @@
 //! | `tls-ring` | yes | TLS by rustls, with the cryptography of ring |
 //! | `tls-aws-lc-rs` | | TLS by rustls, with the cryptography of AWS-LC: post-quantum key exchange, FIPS |
 //! | `tls` | | TLS by rustls, with the provider that the process has installed |
+//! | `durable` | | `durable`: a log in a table that is read by position, of which nothing is missed |
 //! | `blocking` | | `blocking`: connections, listeners and notifiers for threads without async |
 //! | `tracing` | | log events of a [`Listener`], a [`Hub`], [`Wakeups`] or a [`Notifier`], and a span `connect` for each attempt |
 //! | `metrics` | | the statistics of the session of a [`Listener`], a [`Hub`] or [`Wakeups`] as counters and gauges: [`Stats`] |

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | start | [`quick_start`] · [`choosing_a_type`] · [`moving`] from sqlx, tokio-postgres, pgorm, psycopg and asyncpg · [`when_not`] to use LISTEN and NOTIFY |
 //! | connect | [`connecting`]: TLS, passwords, tokens, several hosts · [`poolers`] and hosted PostgreSQL |
-//! | build | [`losing_nothing`] that matters · [`fan_out`] and topics · [`handlers`] · [`wake_or_poll`] · [`existing_queues`]: wake-ups beside pgmq, River, graphile-worker · [`publishing`] · [`triggers`] and SQL that notifies · `json`, with the feature `json` · `blocking`: threads without async, with the feature `blocking` · [`testing_your_code`] without a server |
+//! | build | [`losing_nothing`] that matters · [`fan_out`] and topics · [`handlers`] · [`wake_or_poll`] · [`existing_queues`]: wake-ups beside pgmq, River, graphile-worker · `durability`: a log of which nothing is missed, with the feature `durable` · [`publishing`] · [`triggers`] and SQL that notifies · `json`, with the feature `json` · `blocking`: threads without async, with the feature `blocking` · [`testing_your_code`] without a server |
 //! | operate | [`production`]: numbers, alerts, probes, shutdown, containers · [`memory`] and back-pressure · [`performance`] · [`listen_cost`] |
 //! | evaluate | [`correctness`]: how it is shown, with commands |
 //!
@@ -13,6 +13,7 @@
 //! | question | answer |
 //! |---|---|
 //! | which type for 500 clients of SSE? | one [`Hub`](crate::Hub): [`choosing_a_type`], [`memory`] |
+//! | how do I miss nothing, also while nothing runs? | a log in a table, with the feature `durable`: the chapter `durability` |
 //! | how do I push to browsers, with axum? | a handler subscribes, and returns the subscription as a stream: [`fan_out`](fan_out#a-complete-example) |
 //! | how do I wake the workers of a job queue? | [`wake_or_poll`], and [`triggers`] for the SQL |
 //! | what happens to notifications during a failover? | they are not kept, and a [`Gap`](crate::Gap) reports that: [`losing_nothing`](losing_nothing#during-a-failover) |
@@ -36,6 +37,11 @@ pub mod correctness {}
 #[cfg(feature = "blocking")]
 #[doc = include_str!("blocking.md")]
 pub mod blocking {}
+
+#[cfg(feature = "durable")]
+#[cfg_attr(docsrs, doc(cfg(feature = "durable")))]
+#[doc = include_str!("durability.md")]
+pub mod durability {}
 
 #[doc = include_str!("existing_queues.md")]
 pub mod existing_queues {}

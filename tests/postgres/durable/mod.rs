@@ -3,6 +3,7 @@
 mod support;
 
 mod acknowledging;
+mod guide;
 mod lease;
 mod reading;
 mod refusals;

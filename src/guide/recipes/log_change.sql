@@ -1,0 +1,11 @@
+-- Writes a record to the log public.outbox for each changed row of orders, in the transaction of the change.
+CREATE FUNCTION log_order() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    changed record := CASE WHEN TG_OP = 'DELETE' THEN OLD ELSE NEW END;
+BEGIN
+    INSERT INTO public.outbox (key, payload, headers)
+    VALUES (changed.id::text, to_jsonb(changed), jsonb_build_object('operation', lower(TG_OP)));
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER log_order AFTER INSERT OR UPDATE OR DELETE ON orders FOR EACH ROW EXECUTE FUNCTION log_order();
