@@ -235,6 +235,11 @@ tests() {
     step "tests, on PostgreSQL 13 to 18 where they name the matrix" \
         cargo nextest run --locked "${members[@]}" --all-features
     report
+    local features
+    for features in tokio tokio,tls; do
+        step "tests of what is not compiled in, with features: $features" \
+            cargo test --locked -q -p pgbell --test features --no-default-features --features "$features"
+    done
     promises
     step "examples in the documentation" cargo test --locked --doc "${members[@]}" --all-features -q
     step "examples in the documentation, default features" cargo test --locked --doc -p pgbell -q

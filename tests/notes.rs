@@ -1,10 +1,12 @@
 //! Checks `protocol-notes.md`, the other pages and the code against each other: every number that the code cites exists,
 //! every entry has versions, a source and tests, and every test that a page names exists. The same for the tests of the
-//! attacks in `tests/hostile/README.md`. `notes/readme.rs` checks `tests/README.md`, and
-//! `notes/front_page.rs` the README and the guide.
+//! attacks in `tests/hostile/README.md`. `notes/readme.rs` checks `tests/README.md`, `notes/front_page.rs`
+//! the README and the guide, and `notes/hints.rs` that the tests name every hint.
 
 #[path = "notes/front_page.rs"]
 mod front_page;
+#[path = "notes/hints.rs"]
+mod hints;
 #[path = "notes/readme.rs"]
 mod readme;
 

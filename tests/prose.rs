@@ -59,6 +59,7 @@ const CHECKED: &[&str] = &[
     "tests/dependencies.rs",
     "tests/drivers",
     "tests/examples.rs",
+    "tests/features.rs",
     "tests/floors.rs",
     "tests/hostile",
     "tests/loopback",

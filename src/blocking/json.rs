@@ -55,7 +55,23 @@ pub struct JsonStream<S, T> {
 }
 
 /// What a [`JsonStream`] receives from: a [`Listener`], a [`ListenScope`], or a reference to one. It cannot be implemented outside of this
-/// crate.
+/// crate. It is the bound of a function that takes any of them:
+///
+/// ```no_run
+/// use std::time::Duration;
+///
+/// use pgbell::blocking::EventSource;
+/// use pgbell::{Error, Event};
+///
+/// /// Returns the events up to the first second without one.
+/// fn up_to_a_pause(source: &mut impl EventSource) -> Result<Vec<Event>, Error> {
+///     let mut events = Vec::new();
+///     while let Some(event) = source.recv_timeout(Duration::from_secs(1))? {
+///         events.push(event);
+///     }
+///     Ok(events)
+/// }
+/// ```
 #[cfg_attr(docsrs, doc(cfg(feature = "json")))]
 pub trait EventSource: sealed::Sealed {
     /// See [`Listener::recv`].

@@ -42,6 +42,21 @@ impl Default for Keepalive {
 }
 
 /// The values of a [`Config`] that are used: each is the given one, or the default.
+///
+/// ```
+/// # #[cfg(feature = "proto")] {
+/// use std::time::Duration;
+///
+/// use pgbell::Config;
+/// use pgbell::proto::Effective;
+///
+/// let config = Config::new().host("db.example").keepalives_idle(Duration::from_secs(60));
+/// let used = Effective::of(&config);
+/// assert_eq!(used.connect_timeout(), Duration::from_secs(10));
+/// let keepalive = used.keepalive().unwrap();
+/// assert_eq!((keepalive.idle, keepalive.interval), (Duration::from_secs(60), Duration::from_secs(10)));
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Effective<'a>(&'a Config);
 

@@ -108,7 +108,8 @@ mod tests {
         let error = std::iter::repeat(("channel", "payload"))
             .find_map(|(channel, payload)| group.push(channel, payload).err())
             .unwrap();
-        assert_eq!(error.kind(), ErrorKind::Misuse);
+        let hint = Some("send them in several calls");
+        assert_eq!((error.kind(), error.hint()), (ErrorKind::Misuse, hint));
         assert!(error.to_string().contains("1000 bytes"), "{error}");
         assert!(group.bytes() < 1_100 && group.count() == 51, "{}", group.count());
     }

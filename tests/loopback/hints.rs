@@ -1,9 +1,11 @@
-//! The hints of errors that a user meets when connecting: each is reached through a public function, and says what to do.
+//! The hints of errors that a user meets: each is reached through a public function, and says what to do.
+//! `tests/notes/hints.rs` checks that no hint is without a test.
 
 use pgbell::testing::{Auth, BackendConfig, Proxy, Server};
-use pgbell::{Config, Connection, Error, ErrorKind, Listener};
+use pgbell::{Config, Connection, Error, ErrorKind, Listener, Notifier};
+use tokio::io::AsyncWriteExt;
 
-use crate::support::soon;
+use crate::support::{let_listen, listener, message, read_message, soon};
 
 /// The password of the role that the servers of these tests have.
 const PASSWORD: &str = "pl4nted";
@@ -132,4 +134,47 @@ async fn poolers_that_are_refused_have_a_hint() {
         hint.starts_with("connect directly to the server, or to a pool with pool_mode = session"),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn a_listen_inside_a_transaction_has_a_hint() {
+    let server = server(BackendConfig::new()).await;
+    let mut connection = Connection::connect(server.url()).await.unwrap();
+    connection.simple_query("BEGIN").await.unwrap();
+    let error = soon(connection.listen("a")).await.unwrap_err();
+    check(&error, ErrorKind::Misuse, "end the transaction first");
+}
+
+/// Another client of a pooler has begun it.
+#[tokio::test]
+async fn a_listen_that_is_answered_inside_a_transaction_has_a_hint() {
+    let (server, url) = listener().await;
+    let serve = async {
+        let mut socket = let_listen(&server).await;
+        read_message(&mut socket, b'Q').await;
+        let answer = [message(b'C', b"LISTEN\0"), message(b'Z', b"T")].concat();
+        socket.write_all(&answer).await.unwrap();
+        socket
+    };
+    let listen = async {
+        let mut connection = Connection::connect(&*url).await.unwrap();
+        connection.listen("a").await.unwrap_err()
+    };
+    let (error, _socket) = soon(async { tokio::join!(listen, serve) }).await;
+    let hint = "a pooler or a proxy has begun one: connect directly to the server";
+    check(&error, ErrorKind::Pooler, hint);
+}
+
+#[tokio::test]
+async fn a_nudge_for_one_channel_too_many_has_a_hint() {
+    let server = server(BackendConfig::new()).await;
+    let notifier = Notifier::connect(server.url()).await.unwrap();
+    for channel in 0..1_024 {
+        notifier.nudge(&channel.to_string(), "1");
+    }
+    assert!(notifier.last_nudge_error().is_none());
+    notifier.nudge("another", "1");
+    let hint =
+        "use few channels, and keys for the rest: LISTEN for many channels is expensive, too";
+    check(&notifier.last_nudge_error().unwrap(), ErrorKind::Misuse, hint);
 }

@@ -262,6 +262,13 @@ async fn r1_an_automatic_one_polls_behind_a_proxy_that_does_not_deliver_and_says
         assert_eq!(reason.kind(), ErrorKind::Pooler, "{reason:#}");
         let by_proof = reason.to_string().contains("the delivery proof hook failed: ");
         assert_eq!(by_proof, check == DeliveryProof::Skip, "{reason}");
+        let hint = match by_proof {
+            true => {
+                "connect to the server directly, or through a pooler that keeps sessions (PgBouncer: pool_mode = session)"
+            }
+            false => "connect directly to the server, or to a pool with pool_mode = session",
+        };
+        assert!(reason.hint().is_some_and(|found| found.starts_with(hint)), "{reason:#}");
         let worker = wakeups.worker("jobs").unwrap();
         for _ in 0..3 {
             assert!(matches!(worker.wake().await, Ok(Wake::Poll)));

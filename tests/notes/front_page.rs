@@ -32,12 +32,27 @@ fn chapters() -> BTreeSet<String> {
     names.filter_map(|name| Some(name.strip_suffix(".md")?.to_owned())).collect()
 }
 
-/// What a page links to, without anchors and addresses of the web.
-fn links(page: &str) -> impl Iterator<Item = &str> {
+/// What a page links to, without addresses of the web.
+fn targets(page: &str) -> impl Iterator<Item = &str> {
     let targets = page.split("](").skip(1).filter_map(|rest| rest.split(')').next());
-    let files =
-        targets.filter(|target| !target.starts_with("https://") && !target.starts_with('#'));
+    targets.filter(|target| !target.starts_with("https://"))
+}
+
+/// The files that a page links to.
+fn links(page: &str) -> impl Iterator<Item = &str> {
+    let files = targets(page).filter(|target| !target.starts_with('#'));
     files.filter_map(|target| target.split('#').next())
+}
+
+/// The anchors of the headings of a page, as GitHub and rustdoc make them.
+fn anchors(page: &str) -> BTreeSet<String> {
+    let headings = page.lines().filter(|line| line.starts_with('#'));
+    let titles = headings.map(|line| line.trim_start_matches('#').trim().to_lowercase());
+    let anchors = titles.map(|title| {
+        let kept = title.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+        kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+    });
+    anchors.collect()
 }
 
 #[test]
@@ -68,6 +83,24 @@ fn every_link_of_the_readme_leads_to_a_file() {
     let missing: Vec<_> = links(&page).filter(|link| !root().join(link).exists()).collect();
     assert!(links(&page).count() > 20);
     assert_eq!(missing, [""; 0]);
+}
+
+#[test]
+fn every_anchor_of_the_front_pages_is_a_heading() {
+    let mut count = 0;
+    for front in ["README.md", "src/guide/mod.rs"] {
+        let text = page(front);
+        for (target, anchor) in targets(&text).filter_map(|target| target.split_once('#')) {
+            let file = match target {
+                "" => front.to_owned(),
+                file if file.ends_with(".md") => file.to_owned(),
+                chapter => format!("src/guide/{chapter}.md"),
+            };
+            assert!(anchors(&page(&file)).contains(anchor), "{front}: {target}#{anchor}");
+            count += 1;
+        }
+    }
+    assert!(count > 10, "{count}");
 }
 
 #[test]

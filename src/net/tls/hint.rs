@@ -109,7 +109,7 @@ fn of_flaw(flaw: Flaw, check: &Check) -> Error {
 }
 
 fn unsupported_key(certificate: &str, key: Key) -> Error {
-    let cure = match key {
+    let hint = match key {
         Key::Rsa { .. } => "make a new key, of 2,048 to 8,192 bits, and a new certificate",
         Key::RsaPss => {
             "make the certificate again with a plain RSA key (openssl genpkey -algorithm RSA): TLS uses PSS with \
@@ -121,7 +121,7 @@ fn unsupported_key(certificate: &str, key: Key) -> Error {
         }
         _ => "make a new key and certificate, ECDSA on P-256 or P-384 for example",
     };
-    tls(format!("{certificate} has {key}, which is not supported"), cure)
+    tls(format!("{certificate} has {key}, which is not supported"), hint)
 }
 
 fn not_for_servers() -> Error {
@@ -247,8 +247,11 @@ fn unknown_issuer(check: &Check, shown: &Shown<'_>, parsed: Option<&Certificate<
         format!("no authority in {origin} vouches for the server's certificate")
     };
     let hint: Cow<'static, str> = if let (Some(other), false) = (other, self_issued) {
-        format!("{origin} has a certificate with the name of the issuer, but {}", reason(other))
-            .into()
+        format!(
+            "{origin} has a certificate with the name of the issuer, but {}",
+            non_signer_hint(other)
+        )
+        .into()
     } else if of_amazon {
         "Amazon RDS has its own authorities: download \
          https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem and name it with sslrootcert"
@@ -271,7 +274,7 @@ fn unknown_issuer(check: &Check, shown: &Shown<'_>, parsed: Option<&Certificate<
 }
 
 /// Returns why a certificate of the file must not sign others.
-fn reason(other: NonSigner) -> &'static str {
+fn non_signer_hint(other: NonSigner) -> &'static str {
     match other {
         NonSigner::OldVersion => {
             "it is of version 1, which cannot be that of an authority: issue it again, with the same key \

@@ -54,6 +54,38 @@ pub struct JsonStream<S, T> {
 
 /// A stream of events that can be received from without waiting: a [`Listener`](crate::Listener), a [`ListenScope`](crate::ListenScope), a
 /// [`Subscription`](crate::Subscription), or a reference to one. Implement it for a stream of your own to call [`JsonStream::try_recv`].
+///
+/// ```no_run
+/// use pgbell::{Error, Event, JsonEvent, JsonStream, Listener, TryRecv};
+///
+/// /// The events of a listener, without the notifications that one session sent.
+/// struct FromOthers {
+///     listener: Listener,
+///     process_id: i32,
+/// }
+///
+/// impl TryRecv for FromOthers {
+///     fn try_recv(&mut self) -> Result<Option<Event>, Error> {
+///         loop {
+///             match self.listener.try_recv()? {
+///                 Some(Event::Notification(own)) if own.process_id() == self.process_id => {}
+///                 other => return Ok(other),
+///             }
+///         }
+///     }
+/// }
+///
+/// # fn example(listener: Listener, process_id: i32) -> Result<(), Error> {
+/// let mut events = JsonStream::<_, u64>::new(FromOthers { listener, process_id });
+/// while let Some(event) = events.try_recv()? {
+///     match event {
+///         JsonEvent::Value(id, _) => println!("order {id}"),
+///         other => println!("{other}"),
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[cfg_attr(docsrs, doc(cfg(feature = "json")))]
 pub trait TryRecv {
     /// Returns the next event, if one is queued.

@@ -218,6 +218,9 @@ fn an_error_that_may_report_a_dropped_notification_is_not_taken_for_an_answer() 
     let mut unwritten = scene.call();
     let error = scene.receive(ERROR).expect("the session ends");
     assert!(format!("{error:#}").contains("may not be the answer"), "{error:#}");
+    let hint = "another client of a pooler has executed LISTEN in this session: let the notifier connect to the server \
+                without the pooler";
+    assert!(format!("{error:#}").contains(hint), "{error:#}");
     for call in [&mut first, &mut second] {
         assert_eq!(kind(call), Some(Err(ErrorKind::InDoubt)));
     }

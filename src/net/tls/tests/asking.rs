@@ -64,6 +64,9 @@ async fn bytes_before_the_clients_hello_are_an_error() {
             theirs.write_all(later).await.unwrap();
             let error = connect(&config("sslmode=require"), ours).await.unwrap_err();
             assert!(error.to_string().contains("in clear after its answer"), "{error}");
+            let hint = "an attacker between client and server may have sent them, so that they are taken for the \
+                        server's own: they were discarded";
+            assert_eq!(error.hint(), Some(hint));
             let mut sent = Vec::new();
             theirs.read_to_end(&mut sent).await.unwrap();
             assert_eq!(sent, b"", "no hello is sent");

@@ -314,7 +314,9 @@ async fn the_hint_names_the_mistake() {
     let amazon = amazon.issue(&Leaf::server("localhost")).unwrap();
     let hint = async |setup: &Setup| refusal(setup, &verify).await.hint().unwrap().to_owned();
     let found = hint(&Setup::new(&amazon)).await;
-    assert!(found.contains("https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem"));
+    let download = "Amazon RDS has its own authorities: download \
+                    https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem and name it with sslrootcert";
+    assert_eq!(found, download);
     let below = INTERMEDIATE.issue(&Leaf::server("localhost")).unwrap();
     let found = hint(&Setup::pem(below.pem(), below.key_pem())).await;
     assert!(found.contains("does not send its intermediate"), "{found}");

@@ -139,6 +139,10 @@ async fn a_file_that_does_not_exist_means_no_certificate() {
     let with = "sslmode=require sslcert=/nonexistent/postgresql.crt sslkey=/nonexistent/key";
     let secured = attempt(&asking(false), with).await.0.unwrap();
     assert!(!secured.certificate_sent);
+    let error = attempt(&asking(true).version(false), with).await.0.unwrap_err();
+    let hint = "it requires a certificate of the client: name it with sslcert and sslkey (it was searched at \
+                \"/nonexistent/postgresql.crt\")";
+    assert_eq!(error.hint(), Some(hint), "{error}");
 }
 
 fn refused(with: &str, kind: ErrorKind) -> String {

@@ -42,7 +42,7 @@ async fn the_hint_for_a_flaw_of_an_authority_says_how_to_issue_it_again() {
         (of(Ca::new("root").not_yet_valid()), clock),
         (
             with("extendedKeyUsage = clientAuth"),
-            "issue its certificate again with extendedKeyUsage=serverAuth",
+            "issue its certificate again with extendedKeyUsage=serverAuth, or without that extension",
         ),
         (with("1.2.3.4 = critical,DER:0500"), "without that extension, or not as a critical one"),
         (of(Ca::new("root").key(Key::Rsa1024)), "make a new key, of 2,048 to 8,192 bits"),
@@ -82,9 +82,12 @@ async fn the_hint_for_a_flaw_of_a_certificate_says_how_to_issue_it_again() {
         ),
         (
             with("keyUsage = critical,keyCertSign"),
-            "issue it again with keyUsage=digitalSignature,keyEncipherment",
+            "issue it again with keyUsage=digitalSignature,keyEncipherment, or without that extension",
         ),
-        (with("extendedKeyUsage = clientAuth"), "issue it again with extendedKeyUsage=serverAuth"),
+        (
+            with("extendedKeyUsage = clientAuth"),
+            "issue it again with extendedKeyUsage=serverAuth, or without that extension",
+        ),
         (with("keyUsage = DER:0500"), "issue it again"),
         (
             zoo::issue(&Leaf::server("x").without_names()),

@@ -171,13 +171,15 @@ fn a_refusal_names_the_setting_and_has_a_hint() {
         (
             over(bound(), bind),
             &MD5,
-            "server asks for method md5, which channel_binding=require does not allow (hint: give",
+            "server asks for method md5, which channel_binding=require does not allow (hint: give \
+             the role scram-sha-256 in pg_hba.conf and a password that is stored so, or set channel_binding=prefer)",
         ),
         (
             over(bound(), bind),
             &SASL,
             "channel_binding=require cannot be met: the server does not offer SCRAM-SHA-256-PLUS \
-             (hint: a pooler",
+             (hint: a pooler or proxy that ends the TLS, or a server before PostgreSQL 11, cannot offer it: connect \
+             directly to the server, or set channel_binding=prefer)",
         ),
         (
             over(NO_HASH, bind),
@@ -201,9 +203,14 @@ fn a_refusal_names_the_setting_and_has_a_hint() {
             over(bound(), |policy| policy.opportunistic(true)),
             clear,
             "server asks for method password, TLS is only preferred, and the certificate was not verified: the \
-             password would be sent in clear to any server (hint: verify the server",
+             password would be sent in clear to any server (hint: verify the server (sslmode=verify-full with \
+             sslrootcert), give the role scram-sha-256, or allow it with sslmode=require or require_auth=password)",
         ),
-        (over(bound(), |policy| policy), oauth, "found OAUTHBEARER (hint: OAuth is not supported"),
+        (
+            over(bound(), |policy| policy),
+            oauth,
+            "found OAUTHBEARER (hint: OAuth is not supported: give the role scram-sha-256 in pg_hba.conf)",
+        ),
         (
             over(bound(), list("gss,scram-sha-256")),
             gss,

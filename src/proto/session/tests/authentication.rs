@@ -105,7 +105,8 @@ fn a_computation_is_divided_into_steps_and_the_deadline_is_checked_in_between() 
     play.session.compute().unwrap();
     let deadline = play.session.poll_timeout().unwrap();
     let error = play.session.handle_timeout(deadline).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Timeout);
+    let hint = "raise connect_timeout, or lower scram_iterations_max to refuse them at once";
+    assert_eq!((error.kind(), error.hint()), (ErrorKind::Timeout, Some(hint)), "{error}");
     play.end(&error);
     assert!(play.session.compute().is_ok());
 }

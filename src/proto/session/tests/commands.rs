@@ -334,6 +334,9 @@ fn a_listen_whose_name_the_server_cuts_is_refused_and_undone() {
         "{:?}",
         play.log
     );
+    let hint =
+        "a name may have 63 bytes in the encoding of the database, which are more than in UTF-8";
+    assert!(play.log[1].ends_with(&format!("(hint: {hint})")), "{:?}", play.log);
     assert_eq!(play.session.channels().collect::<Vec<_>>(), ["a", "c"]);
 }
 

@@ -30,6 +30,9 @@ fn notifications_are_delivered_unchanged() {
             matches!(&log[..], [line] if line.starts_with("over: ") && line.contains(what)),
             "{log:?}"
         );
+        let hint = "PostgreSQL sends UTF-8 while client_encoding is UTF8: do not change client_encoding, and look at \
+                    what is between client and server";
+        assert!(log[0].ends_with(&format!("(hint: {hint})")), "{log:?}");
     }
 }
 

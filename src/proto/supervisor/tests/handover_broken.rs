@@ -18,6 +18,11 @@ fn a_handover_whose_fence_does_not_arrive_times_out() {
     driver.pass_until_due();
     assert_eq!(driver.take_log(), ["close 2 Abort"]);
     assert_eq!(driver.supervisor.state(), State::Connected);
+    let [LogEvent::HandoverFailed { error, .. }] = &driver.logged[..] else {
+        panic!("{:?}", driver.logged)
+    };
+    let hint = "its connection is half-open, or it is on another server than the other session";
+    assert_eq!((error.kind(), error.hint()), (ErrorKind::Timeout, Some(hint)));
     // Only the new session brings it: the old one is lost.
     let mut driver = prepared();
     driver.serve();

@@ -57,7 +57,10 @@ fn a_silent_session_is_lost_at_the_deadline_and_not_before() {
     assert!(!is_lost(&driver));
     driver.pass_until_due();
     assert!(is_lost(&driver));
-    assert!(cause(&driver).starts_with("timeout: no data from the server for 8s while"));
+    let cause = cause(&driver);
+    assert!(cause.starts_with("timeout: no data from the server for 8s while"), "{cause}");
+    let hint = "the connection is half-open, or the server or a proxy is stuck";
+    assert!(cause.ends_with(&format!("(hint: {hint})")), "{cause}");
 }
 
 #[test]
@@ -157,6 +160,9 @@ fn a_wrong_count_or_a_wrong_digest_ends_the_session() {
         assert!(is_lost(&driver), "{text}");
         let cause = cause(&driver);
         assert!(cause.contains("pooler") && cause.contains(text), "{cause}");
+        let hint = "LISTEN, UNLISTEN or DISCARD were sent in a query, or by a pooler that shares sessions: use listen \
+                    and unlisten, and connect to the server itself";
+        assert!(cause.ends_with(&format!("(hint: {hint})")), "{cause}");
         driver.reopen();
         assert_eq!(driver.serve(), [r#"LISTEN "a""#]);
         assert_eq!(driver.seen(), ["GAP"]);

@@ -5,6 +5,7 @@ use super::*;
 /// ReadyForQuery inside a failed transaction.
 const FAILED: &[u8] = b"Z\0\0\0\x05E";
 const INSIDE: &str = "inside a transaction that the listener has not begun";
+const HINT: &str = "a pooler or a proxy may have begun it: connect to the server itself";
 
 /// Checks that the listener sends one ROLLBACK after an answer inside a transaction, and then replaces the session.
 fn is_replaced(driver: &mut TestDriver, what: &str) -> Vec<String> {
@@ -17,7 +18,9 @@ fn is_replaced(driver: &mut TestDriver, what: &str) -> Vec<String> {
     assert!(lost, "{what}: {log:?}");
     assert!(driver.logged.iter().any(|event| match event {
         LogEvent::Lost { error } => {
-            error.kind() == ErrorKind::Pooler && error.to_string().contains(INSIDE)
+            error.kind() == ErrorKind::Pooler
+                && error.to_string().contains(INSIDE)
+                && error.hint() == Some(HINT)
         }
         _ => false,
     }));
