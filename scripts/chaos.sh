@@ -6,6 +6,7 @@
 #
 #   scripts/chaos.sh [DISCONNECTS [BIG_MESSAGES [CLIENTS]]]     by default 1,000, 1,000,000 (of 8 kB) and 1,000
 #   scripts/chaos.sh publishing [DISCONNECTS]                   only the notifier; by default 1,000
+#   scripts/chaos.sh log [RECORDS]                              only the log; by default 100,000
 #   scripts/chaos.sh network                                    only the dead network
 #
 # The same tests run in ./test.sh, with smaller numbers. It needs PostgreSQL, which ./test.sh installs. The network is made of network
@@ -23,6 +24,12 @@ network() {
 case ${1-} in
 network)
     network
+    exit
+    ;;
+log)
+    export PGBELL_RECORDS=${2-100000}
+    printf '=== at least %s records of a log whose readers, backends and server are killed\n' "$((PGBELL_RECORDS / 2))"
+    run --test postgres --profile chaos -E 'test(chaos::log)'
     exit
     ;;
 publishing)

@@ -18,6 +18,8 @@ mod disconnects;
 mod half_open;
 mod handover;
 mod hook;
+#[cfg(feature = "durable")]
+mod log;
 mod many;
 mod publishing;
 mod restore;

@@ -227,7 +227,7 @@ fn a_role_without_rights_is_told_which(major: u32) {
         let mut owner = log.session().await;
         sql(&mut owner, "CREATE ROLE reader LOGIN; CREATE ROLE writer LOGIN").await;
         let url = |role: &str| log.server.cluster.url(role, "", "postgres");
-        let outbox = Outbox::new(url("reader").to_string().as_str(), "outbox").unwrap();
+        let outbox = Outbox::new(url("reader").as_str(), "outbox").unwrap();
         let denied = |error: Error| {
             assert_eq!(error.sqlstate(), Some("42501"), "{error}");
             assert!(error.hint().unwrap().contains("grant"), "{error}");
@@ -244,7 +244,7 @@ fn a_role_without_rights_is_told_which(major: u32) {
         // The lists of the guide.
         sql(&mut owner, "GRANT SELECT, INSERT ON outbox_acks TO reader; GRANT SELECT, INSERT, UPDATE ON outbox_cursors TO reader; GRANT SELECT ON SEQUENCE outbox_ack_slot TO reader").await;
         sql(&mut owner, "GRANT INSERT (key, payload, headers) ON outbox TO writer; GRANT SELECT ON SEQUENCE outbox_slot TO writer").await;
-        let mut writer = Connection::connect(url("writer").to_string().as_str()).await.unwrap();
+        let mut writer = Connection::connect(url("writer").as_str()).await.unwrap();
         add(&mut writer, "", "one").await;
         for column in ["xid", "id", "slot"] {
             let insert = format!(
