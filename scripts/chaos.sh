@@ -28,7 +28,7 @@ network)
     ;;
 log)
     export PGBELL_RECORDS=${2-100000}
-    printf '=== at least %s records of a log whose readers, backends and server are killed\n' "$((PGBELL_RECORDS / 2))"
+    printf '=== about %s records of a log whose readers, backends and server are killed\n' "$PGBELL_RECORDS"
     run --test postgres --profile chaos -E 'test(chaos::log)'
     exit
     ;;
