@@ -30,6 +30,8 @@ pub(super) struct Doorbell {
     again: bool,
     /// The next poll. `None`: the instant is too far in the future to be represented.
     due: Option<Instant>,
+    /// The poll that a worker has asked for. Wake-ups before it do not replace it: what it is for may not be found by them yet.
+    retry: Option<Instant>,
     pub(super) counts: WakeTaskStats,
 }
 
@@ -83,6 +85,7 @@ impl Doorbell {
             gap: None,
             again: true,
             due: None,
+            retry: None,
             counts: WakeTaskStats::default(),
         }
     }
@@ -142,13 +145,12 @@ impl Doorbell {
         is_full
     }
 
-    /// Moves the next poll to `at`, if that is earlier. Returns whether it is.
+    /// Adds a poll at `at`, or before it if another one was asked for. Returns whether it is the next one.
     pub(super) fn retry_at(&mut self, at: Option<Instant>) -> bool {
-        let is_earlier = at.is_some_and(|at| self.due.is_none_or(|due| at < due));
-        if is_earlier {
-            self.due = at;
-        }
-        is_earlier
+        let Some(at) = at else { return false };
+        let is_next = self.due().is_none_or(|due| at < due);
+        self.retry = Some(self.retry.map_or(at, |retry| retry.min(at)));
+        is_next
     }
 
     /// Returns whether there is a wake-up without the interval.
@@ -158,12 +160,12 @@ impl Doorbell {
 
     /// Returns the instant of the next poll.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.due
+        self.due.into_iter().chain(self.retry).min()
     }
 
     /// Takes everything that is pending, as one wake-up.
     pub(super) fn take(&mut self, now: Instant) -> Option<Wake> {
-        let is_due = self.due.is_some_and(|due| due <= now);
+        let is_due = self.due().is_some_and(|due| due <= now);
         if !is_due && !self.is_rung() {
             return None;
         }
@@ -183,6 +185,7 @@ impl Doorbell {
         if wake.keys().is_none() {
             self.due = now.checked_add(self.interval);
         }
+        self.retry = self.retry.filter(|retry| *retry > now);
         Some(wake)
     }
 }
@@ -234,6 +237,23 @@ mod tests {
         assert!(matches!(doorbell.take(now + second), Some(Wake::Poll)));
         assert_eq!(doorbell.due(), Some(now + second + INTERVAL));
         assert!(!doorbell.retry_at(Some(now + 20 * second)) && !doorbell.retry_at(None));
+    }
+
+    /// Every other run of the example `skip_locked_queue` took 30 s: a full batch of another worker replaced the poll for the item that had failed.
+    #[test]
+    fn a_wake_up_for_everything_does_not_replace_a_later_retry() {
+        let (now, second) = (Instant::now(), Duration::from_secs(1));
+        let mut doorbell = doorbell(now);
+        assert!(doorbell.retry_at(Some(now + 2 * second)));
+        assert!(doorbell.found(100));
+        assert!(matches!(doorbell.take(now + second), Some(Wake::Poll)));
+        assert_eq!(doorbell.due(), Some(now + 2 * second));
+        assert!(matches!(doorbell.take(now + 2 * second), Some(Wake::Poll)));
+        assert_eq!(doorbell.due(), Some(now + 2 * second + INTERVAL));
+        // One that is later than the interval is kept, too.
+        assert!(!doorbell.retry_at(Some(now + 14 * second)));
+        assert!(matches!(doorbell.take(now + 12 * second), Some(Wake::Poll)));
+        assert_eq!(doorbell.due(), Some(now + 14 * second));
     }
 
     #[test]

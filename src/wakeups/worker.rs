@@ -113,8 +113,8 @@ impl WakeWorker {
         is_full
     }
 
-    /// Reports that the worker could not read what it was woken for: after `delay`, or earlier by the interval, a worker of the task is woken to
-    /// read everything. Returns false, as [`found`](Self::found) does without a full batch.
+    /// Reports that the worker could not read what it was woken for: after `delay` a worker of the task is woken to read everything. Wake-ups before
+    /// that do not put it off. Of several calls, the earliest time counts. Returns false, as [`found`](Self::found) does without a full batch.
     #[allow(clippy::must_use_candidate, reason = "the report is the purpose")]
     pub fn retry_in(&self, delay: Duration) -> bool {
         let at = Instant::now().into_std().checked_add(delay);
