@@ -60,11 +60,17 @@ impl Child {
     }
 
     /// Ends the process at the time limit.
-    pub(crate) fn watched(mut self) -> Self {
+    pub(crate) fn watched(self) -> Self {
+        self.watched_beyond(Duration::ZERO)
+    }
+
+    /// Ends the process at the time limit after the time that its measurement takes.
+    pub(crate) fn watched_beyond(mut self, measurement: Duration) -> Self {
+        let limit = measurement.saturating_add(CLIENT_TIMEOUT);
         let (watch, called_off) = mpsc::channel::<()>();
         let process = self.process.clone();
         thread::spawn(move || {
-            if called_off.recv_timeout(CLIENT_TIMEOUT) == Err(mpsc::RecvTimeoutError::Timeout) {
+            if called_off.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Timeout) {
                 let _ = process.lock().unwrap_or_else(PoisonError::into_inner).kill();
             }
         });

@@ -17,6 +17,7 @@ mod delays;
 mod digest;
 mod heat;
 mod latency;
+mod log;
 mod machine;
 mod many;
 mod matchup;
@@ -83,6 +84,7 @@ fn play(part: Part) -> Outcome<()> {
         Part::Delays { contestant, job } => tally::print_line(&client::delays(contestant, &job)?),
         Part::Many { role, job } => many::play(role, &job),
         Part::Publishing { role, job } => publishing::play(role, &job),
+        Part::Log { role, job } => log::play(role, &job),
         Part::Sleeper { job } => tally::print_line(&client::sleep(&job)?),
     }
 }
@@ -121,6 +123,10 @@ fn run(options: &Options) -> Outcome<ExitCode> {
         Some((scenario, size)) => publishing::run(scenario, size)?,
         None => Vec::new(),
     };
+    let log = match plan.log {
+        Some((size, steady)) => log::run(size, steady)?,
+        None => Vec::new(),
+    };
     let copies = copies::run(&plan.copies, |contestant| options.admits(contestant), &cores);
     machine.finish(server.version());
     let mut targets = Target::all(&heats, &latency, sleeper.as_ref());
@@ -130,14 +136,25 @@ fn run(options: &Options) -> Outcome<ExitCode> {
         targets = Target::of_blocking(&heats, &latency);
     }
     targets.extend(Target::of_publishing(&publishing));
+    targets.extend(Target::of_log(&log));
     if options.scenario == Some(Scenario::Moderation) {
         targets = Target::of_moderation(&heats, &latency, delays.as_ref());
         if options.before.is_none() {
             eprintln!("peers: without --before the target against an older build is left out");
         }
     }
-    let results =
-        Results { machine, heats, latency, sleeper, delays, copies, many, publishing, targets };
+    let results = Results {
+        machine,
+        heats,
+        latency,
+        sleeper,
+        delays,
+        copies,
+        many,
+        publishing,
+        log,
+        targets,
+    };
     if let Some(dir) = &options.plot {
         plot::draw(&results.heats, dir)?;
     }

@@ -44,6 +44,19 @@ pub(crate) enum Kind {
     /// Statements that the server has executed while workers waited: those of the worker beyond its polls, those of the listening
     /// session beyond its heartbeats, the polls, the heartbeats.
     Statements { seconds: u64 },
+    /// Records of writers whose transactions end late, roll back or are prepared: missed, reordered within a key, received twice,
+    /// milliseconds from the commit to the handler (99th percentile, median), the records, those that a reader by id misses.
+    LogWriters { major: u32, writers: u64 },
+    /// Records per second that wait and are read in pages: of the smaller log, of the larger one.
+    LogBacklog { few: u64, many: u64, page_size: u64 },
+    /// Milliseconds from a commit to the handler, median of a round: a nudge, a nudge of an attached notifier.
+    LogHandler,
+    /// Statements that the server has executed while a cursor waited: those beyond its polls, the polls, the heartbeats.
+    LogIdle { seconds: u64 },
+    /// A fixed rate while a transaction is open.
+    LogSteady { seconds: u64, rate: u64 },
+    /// Commits per second of durable writers: a record of a log, a row of a plain table.
+    LogInserts { writers: u64 },
 }
 
 /// Values that are measured in the same rounds.
@@ -149,6 +162,20 @@ impl Matchup {
             }
             Kind::Wake => "ms from the call that wakes to the start of work, p50, idle".to_owned(),
             Kind::Statements { seconds } => format!("statements in {seconds} idle seconds"),
+            Kind::LogWriters { major, writers } => {
+                format!("log, PostgreSQL {major}, {writers} writers with late commits")
+            }
+            Kind::LogBacklog { few, many, page_size } => {
+                format!("log, {few} and {many} rows that wait, pages of {page_size}")
+            }
+            Kind::LogHandler => "log, ms from a commit to the handler, p50, idle".to_owned(),
+            Kind::LogIdle { seconds } => format!("log, statements in {seconds} idle seconds"),
+            Kind::LogSteady { seconds, rate } => {
+                format!("log, {rate} rows/s for {seconds} s beside an open transaction")
+            }
+            Kind::LogInserts { writers } => {
+                format!("log, commits/s of {writers} durable writers")
+            }
         }
     }
 

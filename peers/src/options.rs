@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::client::Job;
 use crate::contestant::Contestant;
+use crate::log::{self, LogJob};
 use crate::many::{ManyJob, Role};
 use crate::publishing::{self, PublishingJob};
 use crate::replay::Replay;
@@ -58,6 +59,9 @@ pub(crate) struct Options {
     /// An older build of this program, with which `moderation` compares `Listener::recv`.
     #[arg(long, value_name = "PATH")]
     pub(crate) before: Option<PathBuf>,
+    /// Minutes of the writers with a fixed rate in the scenario `log`.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) minutes: u64,
     /// A smoke run: every contestant, with very few notifications.
     #[arg(long)]
     pub(crate) quick: bool,
@@ -112,6 +116,8 @@ pub(crate) enum Scenario {
     Publish,
     /// The time from a wake-up to the start of work, and the statements of the server. Runs only on request.
     Wake,
+    /// A log that is read by position: nothing missed, rows per second, delays, dead rows, and its cost for writers. Runs only on request.
+    Log,
     /// Copies per byte, in the clear and over TLS. Needs valgrind; runs only on request.
     Copies,
 }
@@ -159,6 +165,13 @@ pub(crate) enum Part {
         role: publishing::Role,
         #[command(flatten)]
         job: PublishingJob,
+    },
+    /// A process that writes to a log, or reads it.
+    #[command(hide = true)]
+    Log {
+        role: log::Role,
+        #[command(flatten)]
+        job: LogJob,
     },
     /// The server that sends notifications encoded in advance.
     #[command(hide = true)]

@@ -1,5 +1,7 @@
 //! The heats of a run.
 
+use std::time::Duration;
+
 use crate::contestant::Contestant;
 use crate::heat::Heat;
 use crate::many::Size;
@@ -26,6 +28,9 @@ const SIDE_ROUNDS: usize = 3;
 /// The notifications of a sample in a smoke run.
 const QUICK_COUNT: u64 = 5_000;
 
+/// How long writers with a fixed rate write in a smoke run.
+const QUICK_STEADY: Duration = Duration::from_secs(3);
+
 /// Everything that a run measures.
 #[derive(Debug)]
 pub(crate) struct Plan {
@@ -42,6 +47,8 @@ pub(crate) struct Plan {
     pub(crate) many: Option<(Scenario, Size)>,
     /// A scenario of publishing.
     pub(crate) publishing: Option<(Scenario, Size)>,
+    /// The scenario of the log, and how long its writers with a fixed rate write.
+    pub(crate) log: Option<(Size, Duration)>,
     /// The sizes for which copies are counted.
     pub(crate) copies: Vec<usize>,
 }
@@ -93,7 +100,13 @@ impl Plan {
         let many = options.scenario.filter(|one| matches!(one, Scenario::Hub | Scenario::Topics));
         let publishing =
             options.scenario.filter(|one| matches!(one, Scenario::Publish | Scenario::Wake));
+        let steady = match options.quick {
+            true => QUICK_STEADY,
+            false => Duration::from_secs(60 * options.minutes),
+        };
+        let is_log = options.scenario == Some(Scenario::Log);
         Self {
+            log: is_log.then_some((size, steady)),
             many: many.map(|scenario| (scenario, size)),
             publishing: publishing.map(|scenario| (scenario, size)),
             copies,

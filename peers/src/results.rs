@@ -25,6 +25,7 @@ pub(crate) struct Results {
     pub(crate) copies: Vec<Copied>,
     pub(crate) many: Vec<Matchup>,
     pub(crate) publishing: Vec<Matchup>,
+    pub(crate) log: Vec<Matchup>,
     pub(crate) targets: Vec<Target>,
 }
 
@@ -188,7 +189,7 @@ impl Results {
         if let Some(delays) = &self.delays {
             voids.extend(delays.voids.iter().map(|why| format!("VOID: delays: {why}")));
         }
-        for matchup in self.many.iter().chain(&self.publishing) {
+        for matchup in self.many.iter().chain(&self.publishing).chain(&self.log) {
             let title = matchup.title();
             voids.extend(matchup.voids.iter().map(|why| format!("VOID: {title}: {why}")));
         }

@@ -80,7 +80,8 @@ pub(crate) fn show(results: &Results, style: Style) -> String {
     let tables =
         heats.map(heat).chain(latency(results)).chain(sleeper(results)).chain(copies(results));
     let tables = tables.chain(results.delays.as_ref().map(delays));
-    let tables = tables.chain(results.many.iter().chain(&results.publishing).map(matchup));
+    let matchups = results.many.iter().chain(&results.publishing).chain(&results.log);
+    let tables = tables.chain(matchups.map(matchup));
     for table in tables.chain(targets(results)) {
         out.push_str(&table.show(style));
     }

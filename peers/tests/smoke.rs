@@ -200,11 +200,16 @@ fn topics_are_compared_with_a_map_of_senders_and_measured_on_servers() {
 
 /// Runs a scenario of publishing, and returns its kinds and the number of its targets.
 fn publishing(scenario: &str) -> (Vec<String>, usize) {
+    matchups(scenario, "publishing")
+}
+
+/// Runs a scenario, and returns the kinds that are in this part of the results, and the number of its targets.
+fn matchups(scenario: &str, part: &str) -> (Vec<String>, usize) {
     let (right, printed) = peers(&["--quick", "--json", "--scenario", scenario]);
     assert!(right, "{printed}");
     let results: Value = serde_json::from_str(&printed).unwrap_or_else(|_| panic!("{printed}"));
     let mut kinds = Vec::new();
-    for matchup in array(&results, "publishing") {
+    for matchup in array(&results, part) {
         let kind = &matchup["kind"];
         // A kind without values is a string.
         let name = kind.as_str().or_else(|| Some(kind.as_object()?.keys().next()?.as_str()));
@@ -231,4 +236,22 @@ fn wake_ups_are_timed_and_the_statements_of_the_server_are_counted() {
     let (kinds, targets) = publishing("wake");
     assert_eq!(kinds, ["wake", "statements"]);
     assert_eq!(targets, 3 + 2);
+}
+
+#[test]
+fn a_log_is_written_read_and_compared_with_a_plain_table() {
+    let (kinds, targets) = matchups("log", "log");
+    let expected = [
+        "log-writers",
+        "log-backlog",
+        "log-backlog",
+        "log-backlog",
+        "log-handler",
+        "log-idle",
+        "log-steady",
+        "log-inserts",
+        "log-inserts",
+    ];
+    assert_eq!(kinds, expected);
+    assert_eq!(targets, 4 + 2 + 1 + 1 + 4 + 2);
 }

@@ -23,7 +23,7 @@ const PAGE_BYTES: usize = 8_192;
 
 /// A primary that flushes its log, and a synchronous standby behind a proxy with a delay.
 #[derive(Debug)]
-pub(super) struct DurableServer {
+pub(crate) struct DurableServer {
     // Before the primary, which waits for it when it stops.
     _standby: Cluster,
     _proxy: Proxy,
@@ -32,7 +32,7 @@ pub(super) struct DurableServer {
 
 impl DurableServer {
     /// Starts both servers, and waits until commits wait for the standby. The table of the jobs is there.
-    pub(super) fn start() -> Outcome<Self> {
+    pub(crate) fn start() -> Outcome<Self> {
         let primary = Cluster::builder()
             .auth(Auth::Trust)
             .setting("autovacuum", "off")
@@ -56,7 +56,7 @@ impl DurableServer {
         Ok(server)
     }
 
-    pub(super) fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.primary.port()
     }
 

@@ -8,9 +8,9 @@
 mod arrivals;
 mod asleep;
 mod calls;
-mod durable_server;
+pub(crate) mod durable_server;
 mod nudges;
-mod sessions;
+pub(crate) mod sessions;
 mod targets;
 mod wake;
 mod writers;
@@ -80,7 +80,7 @@ impl PublishingJob {
 }
 
 /// The parameters of a session of pgbell or tokio-postgres, with a name.
-fn conninfo(port: u16, session: &str) -> String {
+pub(crate) fn conninfo(port: u16, session: &str) -> String {
     format!(
         "host=127.0.0.1 port={port} user={USER} dbname={USER} sslmode=disable application_name={session}"
     )
@@ -122,7 +122,7 @@ fn start(role: Role, port: u16, count: u64, millis: u64) -> Outcome<Child> {
 }
 
 /// Returns the median of a round.
-fn median(values: Vec<f64>) -> Outcome<f64> {
+pub(crate) fn median(values: Vec<f64>) -> Outcome<f64> {
     Ok(Spread::of(values).ok_or("nothing was measured")?.median)
 }
 

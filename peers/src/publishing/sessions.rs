@@ -5,7 +5,7 @@ use tokio_postgres::{Client, NoTls};
 use crate::outcome::Outcome;
 
 /// Opens a session, whose connection is driven by a task.
-pub(super) async fn open(conninfo: &str) -> Outcome<Client> {
+pub(crate) async fn open(conninfo: &str) -> Outcome<Client> {
     let (client, connection) = tokio_postgres::connect(conninfo, NoTls).await?;
     tokio::spawn(connection);
     Ok(client)
