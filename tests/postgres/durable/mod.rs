@@ -4,6 +4,7 @@ mod support;
 
 mod acknowledging;
 mod lease;
+mod operating;
 mod reading;
 mod refusals;
 mod retention;
