@@ -8,6 +8,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::console;
 use crate::exit::{self, Exit};
+use crate::outbox::Outbox;
 
 /// PostgreSQL LISTEN/NOTIFY from the command line.
 ///
@@ -27,6 +28,9 @@ pub(crate) enum Command {
     Listen(Listen),
     /// Send a notification, or one for each line of stdin
     Notify(Notify),
+    /// Create, watch and read a log in a table, from which nothing is missed
+    #[command(subcommand)]
+    Outbox(Outbox),
     /// Receive notifications from a temporary server, and check that none is lost
     Demo(Demo),
 }
@@ -169,7 +173,7 @@ fn may_hold_password(argument: &str) -> bool {
 }
 
 /// `10`, `1.5s`, `500ms`, `2m`, `1h`.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let expected = || "expected a time above zero such as 10, 1.5s, 500ms, 2m or 1h".to_owned();
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);

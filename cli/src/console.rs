@@ -1,6 +1,6 @@
 //! Lines for people, on stderr.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 use crate::record::push_visible;
 
@@ -11,4 +11,9 @@ pub(crate) fn line(text: &str) {
     bytes.push(b'\n');
     // If this fails, there is no other place to report it.
     let _ = io::stderr().lock().write_all(&bytes);
+}
+
+/// Returns whether stdout and stderr are both shown on a terminal: then a record of a loss need not be repeated on stderr.
+pub(crate) fn shows_records() -> bool {
+    io::stdout().is_terminal() && io::stderr().is_terminal()
 }

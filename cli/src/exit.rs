@@ -17,19 +17,25 @@ pub(crate) enum Exit {
     Auth,
     Timeout,
     Loss,
+    Check,
     Interrupted,
     Terminated,
 }
 
 /// Every way to end, its code and its text in `--help`.
-const TABLE: [(Exit, u8, &str); 9] = [
+const TABLE: [(Exit, u8, &str); 10] = [
     (Exit::Ok, 0, "done; the wanted number arrived; the reader of the output closed it"),
     (Exit::Runtime, 1, "a later error: the session was lost, the output could not be written"),
     (Exit::Usage, 2, "wrong arguments, connection string, channel name or payload"),
     (Exit::Connect, 3, "cannot connect, or the server refuses the session"),
     (Exit::Auth, 4, "authentication failed"),
     (Exit::Timeout, 5, "the time of --wait passed without the wanted notifications"),
-    (Exit::Loss, 6, "a gap or a loss was found (demo, listen --fail-on-loss)"),
+    (Exit::Loss, 6, "a gap or a loss was found (demo, --fail-on-loss)"),
+    (
+        Exit::Check,
+        7,
+        "a check failed: the log or a cursor is not as expected, or exceeds a limit (outbox)",
+    ),
     (Exit::Interrupted, 130, "ended by Ctrl-C (SIGINT)"),
     (Exit::Terminated, 143, "ended by SIGTERM"),
 ];
@@ -76,6 +82,27 @@ impl Failure {
     /// An error after a session was established.
     pub(crate) fn running(error: &Error) -> Self {
         Self::of(error, Exit::Runtime)
+    }
+
+    /// An error of a log, whose commands open a session for themselves.
+    pub(crate) fn of_log(error: &Error) -> Self {
+        let is_fatal = || error.db_error().is_some_and(pgbell::DbError::is_fatal);
+        let otherwise = match error.kind() {
+            ErrorKind::Schema => Exit::Check,
+            ErrorKind::Connect
+            | ErrorKind::Tls
+            | ErrorKind::Timeout
+            | ErrorKind::Pooler
+            | ErrorKind::Standby => Exit::Connect,
+            ErrorKind::Server if is_fatal() => Exit::Connect,
+            _ => Exit::Runtime,
+        };
+        Self::of(error, otherwise)
+    }
+
+    pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
     }
 
     fn of(error: &Error, otherwise: Exit) -> Self {

@@ -1,7 +1,6 @@
 //! `pgbell listen`: prints notifications on stdout, one record per line.
 
 use std::future::{pending, ready};
-use std::io::{IsTerminal, stderr, stdout};
 use std::pin::pin;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -13,13 +12,10 @@ use crate::console;
 use crate::exit::{Exit, Failure};
 use crate::numbers::{counted, grouped, seconds};
 use crate::outage;
-use crate::output::{Output, Reader};
+use crate::output::{LAST_WRITE_MAX, Output, Reader};
 use crate::record;
 use crate::signals::Signals;
 use crate::waiting::Waiting;
-
-/// The longest time for writing received notifications after a signal.
-const LAST_WRITE_MAX: Duration = Duration::from_millis(500);
 
 /// The time of an attempt to connect after which a line says that it is running.
 const SILENT_MAX: Duration = Duration::from_secs(1);
@@ -88,7 +84,6 @@ enum Step {
 
 impl<'a> Session<'a> {
     fn new(args: &'a Listen) -> Self {
-        let one_terminal = stdout().is_terminal() && stderr().is_terminal();
         Self {
             args,
             output: Output::new(),
@@ -96,7 +91,7 @@ impl<'a> Session<'a> {
             received: 0,
             gaps: 0,
             lagged: 0,
-            reports_losses: !one_terminal || args.format == Format::Json,
+            reports_losses: !console::shows_records() || args.format == Format::Json,
         }
     }
 

@@ -12,6 +12,7 @@ mod listen;
 mod notify;
 mod numbers;
 mod outage;
+mod outbox;
 mod output;
 mod record;
 mod signals;
@@ -48,6 +49,7 @@ async fn run(command: Command) -> Result<Exit, Failure> {
     match command {
         Command::Listen(listen) => listen::run(listen, &mut signals).await,
         Command::Notify(notify) => notify::run(notify, &mut signals).await,
+        Command::Outbox(command) => outbox::run(command, &mut signals).await,
         Command::Demo(demo) => demo::run(demo, &mut signals).await,
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use tokio::io::{AsyncWriteExt, Interest, Stdout};
 use tokio::net::unix::pipe;
@@ -10,6 +11,9 @@ use crate::exit::{Exit, Failure};
 
 /// The size at which the buffer is written although more records are available.
 const FULL_BYTES: usize = 64 * 1024;
+
+/// The longest time for writing what was received after a signal.
+pub(crate) const LAST_WRITE_MAX: Duration = Duration::from_millis(500);
 
 pub(crate) struct Output {
     stdout: Stdout,
@@ -82,6 +86,13 @@ impl Output {
         }
         std::future::pending::<()>().await;
     }
+}
+
+/// Writes to stdout. A reader that has closed it is no failure.
+pub(crate) async fn print(bytes: &[u8]) -> Result<(), Failure> {
+    let mut output = Output::new();
+    output.buffer().extend_from_slice(bytes);
+    output.flush().await.map(|_| ())
 }
 
 fn watched() -> io::Result<pipe::Sender> {

@@ -142,7 +142,7 @@ fn lagged_record(lagged: Lagged) -> LossRecord {
     LossRecord::Lagged { count: lagged.count(), first_sequence: lagged.first_sequence() }
 }
 
-fn push_json(record: &impl Serialize, out: &mut Vec<u8>) {
+pub(crate) fn push_json(record: &impl Serialize, out: &mut Vec<u8>) {
     // Neither writing to a Vec nor serialising strings and numbers fails.
     let _ = json::write(record, &mut *out);
     out.push(b'\n');
@@ -152,9 +152,9 @@ fn push_json(record: &impl Serialize, out: &mut Vec<u8>) {
 const TEXT_DECIMALS: usize = 3;
 
 /// Decimals of a second in JSON: the precision of common system clocks.
-const JSON_DECIMALS: usize = 6;
+pub(crate) const JSON_DECIMALS: usize = 6;
 
-fn decimals(format: Format) -> usize {
+pub(crate) fn decimals(format: Format) -> usize {
     match format {
         Format::Text => TEXT_DECIMALS,
         Format::Json => JSON_DECIMALS,
@@ -200,7 +200,7 @@ pub(crate) fn push_visible(text: &str, out: &mut Vec<u8>) {
 
 /// Appends data so that it can be restored: like [`push_visible`], and escapes backslashes too, and the characters for which
 /// `or` is true.
-fn push_data(text: &str, or: impl Fn(char) -> bool, out: &mut Vec<u8>) {
+pub(crate) fn push_data(text: &str, or: impl Fn(char) -> bool, out: &mut Vec<u8>) {
     push_escaped(text, |c| c == '\\' || or(c) || is_hidden(c), out);
 }
 

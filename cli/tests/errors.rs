@@ -152,7 +152,7 @@ fn the_url_wins_over_the_environment_and_pg_variables_come_last() {
 fn help_lists_every_exit_code() {
     let (code, out, err) = run(pgbell().arg("--help"));
     assert_eq!((code, err.as_str()), (0, ""));
-    for code in ["0", "1", "2", "3", "4", "5", "6", "130", "143"] {
+    for code in ["0", "1", "2", "3", "4", "5", "6", "7", "130", "143"] {
         let line = format!("  {code:>3}  ");
         assert!(out.lines().any(|found| found.starts_with(&line)), "{code}: {out}");
     }

@@ -286,6 +286,11 @@ impl Cursor {
         if self.source.renew(self.token).await? { Ok(()) } else { Err(fenced()) }
     }
 
+    /// Sets the highest number of records of the next batches, at least one: see [`CursorBuilder::page_size`](crate::durable::CursorBuilder::page_size).
+    pub fn set_page_size(&mut self, records: usize) {
+        self.page_size = records.max(1);
+    }
+
     /// Returns the counters.
     #[must_use]
     pub fn stats(&self) -> CursorStats {

@@ -40,6 +40,8 @@ pub struct CursorStatus {
     pub reader: Option<String>,
     /// Its lease has not passed.
     pub is_leased: bool,
+    /// The rest of its lease, if that has not passed.
+    pub lease_left: Option<Duration>,
     /// How many readers have taken it.
     pub token: i64,
     /// The time since it has acknowledged something, or was taken.
@@ -53,6 +55,8 @@ pub struct CursorStatus {
     pub lost: u64,
     /// Its position is of this cluster. If not, the log must be [rebased](crate::durable::Outbox::rebase).
     pub is_of_this_cluster: bool,
+    /// Its position as it is stored: for a report of a fault, in no documented form. `None` if none is stored.
+    pub position: Option<String>,
 }
 
 impl OutboxStatus {
@@ -75,16 +79,19 @@ impl OutboxStatus {
 
 impl CursorStatus {
     fn from_row(row: Row<'_>) -> Self {
+        let is_leased = row.get(2) == Some("t");
         Self {
             name: row.get(0).unwrap_or_default().to_owned(),
             reader: row.get(1).map(str::to_owned),
-            is_leased: row.get(2) == Some("t"),
+            is_leased,
+            lease_left: micros(row, 9).filter(|_| is_leased),
             token: number(row, 3).unwrap_or_default(),
             idle: micros(row, 4).unwrap_or_default(),
             lag: number::<i64>(row, 5).and_then(|lag| u64::try_from(lag).ok()).unwrap_or_default(),
             lag_time: micros(row, 6),
             lost: number(row, 7).unwrap_or_default(),
             is_of_this_cluster: row.get(8) == Some("t"),
+            position: row.get(10).map(str::to_owned),
         }
     }
 }

@@ -149,6 +149,14 @@ BEGIN
         RETURN NEXT;
         RETURN;
     END IF;
+    IF EXISTS (SELECT FROM {cursors} AS cursors CROSS JOIN pg_control_system() AS control
+        WHERE cursors.system_identifier <> control.system_identifier)
+    THEN
+        -- The snapshots of another cluster say nothing about the records of this one.
+        waits_for := 'a rebase, because the log was copied from another cluster';
+        RETURN NEXT;
+        RETURN;
+    END IF;
     SELECT * INTO settings FROM {settings};
     slot_number := pg_sequence_last_value('{log_slot}'::regclass);
 

@@ -5,6 +5,7 @@ mod support;
 mod acknowledging;
 mod guide;
 mod lease;
+mod operating;
 mod reading;
 mod refusals;
 mod retention;

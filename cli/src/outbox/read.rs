@@ -1,0 +1,233 @@
+//! `pgbell outbox read`: prints the records of a cursor on stdout, one per line.
+
+use std::future::pending;
+use std::time::{Duration, SystemTime};
+
+use pgbell::durable::{Batch, Cursor, Outbox};
+use pgbell::{Error, ErrorKind};
+use tokio::time::{sleep, timeout};
+
+use super::args::Read;
+use super::manage::{no_cursor, number, refused};
+use super::record;
+use crate::args::Format;
+use crate::connect;
+use crate::console;
+use crate::exit::{Exit, Failure};
+use crate::numbers::age;
+use crate::output::{LAST_WRITE_MAX, Output, Reader};
+use crate::signals::Signals;
+
+/// The highest number of records that are received together.
+const PAGE_RECORDS: u64 = 1_000;
+
+/// The time between two extensions of the lease while the reader of the output is slow. The lease is 30 s.
+const RENEW_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The longest time for the end of the lease when the program ends.
+const CLOSE_MAX: Duration = Duration::from_secs(2);
+
+pub(super) async fn run(args: Read, signals: &mut Signals) -> Result<Exit, Failure> {
+    let log = args.log.open()?;
+    let mut deadline = std::pin::pin!(async {
+        match args.wait {
+            Some(wait) => sleep(wait).await,
+            None => pending().await,
+        }
+    });
+    let mut cursor = tokio::select! {
+        exit = signals.recv() => return Ok(exit),
+        () = &mut deadline => return Ok(Exit::Timeout),
+        opened = open(&args, &log) => opened?,
+    };
+    let mut printer = Printer { args: &args, output: Output::new(), received: 0, retries: 0 };
+    let ended = printer.run(&mut cursor, signals, deadline).await;
+    // If it takes longer, the lease ends by itself.
+    let _ = timeout(CLOSE_MAX, cursor.close()).await;
+    ended
+}
+
+async fn open(args: &Read, log: &Outbox) -> Result<Cursor, Failure> {
+    let found = log.status().await.map_err(refused)?;
+    let cursor = found.cursors.iter().find(|cursor| cursor.name == args.cursor);
+    if cursor.is_none() && args.from.is_none() {
+        let hint = "--from creates it: beginning, now, a time, or a duration ago";
+        let failure = Failure::new(Exit::Check, no_cursor(log.name(), &args.cursor));
+        return Err(failure.with_hint(hint));
+    }
+    if let Some(left) = cursor.and_then(|cursor| cursor.lease_left)
+        && !args.take_over
+        && !args.quiet
+    {
+        let reader = cursor.and_then(|cursor| cursor.reader.as_deref()).unwrap_or("another reader");
+        let (name, left) = (&args.cursor, age(left));
+        console::line(&format!(
+            "waiting for the cursor {name}: {reader} has it, with a lease of {left}"
+        ));
+    }
+    let mut builder = log.cursor(&args.cursor).start(args.from.unwrap_or_default());
+    builder = builder.reader(format!("pgbell outbox read, process {}", std::process::id()));
+    if args.take_over {
+        builder = builder.take_over();
+    }
+    let cursor = builder.open().await.map_err(refused)?;
+    if args.follow && !args.quiet {
+        let place = connect::place(&connect::config(args.log.server.url.as_deref())?);
+        console::line(&format!("reading {} of {} on {place}", args.cursor, log.name()));
+    }
+    Ok(cursor)
+}
+
+struct Printer<'a> {
+    args: &'a Read,
+    output: Output,
+    received: u64,
+    /// The retries of the cursor that were reported.
+    retries: u64,
+}
+
+/// How the write of a batch ended.
+enum Written {
+    All,
+    /// All of it, and a signal has arrived.
+    Stopped(Exit),
+    /// Not all of it.
+    Ended(Exit),
+}
+
+impl Printer<'_> {
+    async fn run(
+        &mut self,
+        cursor: &mut Cursor,
+        signals: &mut Signals,
+        mut deadline: impl Future<Output = ()> + Unpin,
+    ) -> Result<Exit, Failure> {
+        loop {
+            cursor.set_page_size(usize::try_from(self.wanted()).unwrap_or(usize::MAX));
+            self.report_retries(cursor);
+            let batch = tokio::select! {
+                biased;
+                exit = signals.recv() => return Ok(exit),
+                () = &mut deadline => return Ok(self.exit_at_deadline()),
+                () = self.output.reader_gone() => return Ok(Exit::Ok),
+                batch = next(cursor, self.args.follow) => batch.map_err(refused)?,
+            };
+            let Some(batch) = batch else { return Ok(Exit::Ok) };
+            if let Some(exit) = self.take(batch, signals).await? {
+                return Ok(exit);
+            }
+        }
+    }
+
+    /// Returns the highest number of records of the next batch.
+    fn wanted(&self) -> u64 {
+        let left = self.args.count.map(|count| count.saturating_sub(self.received));
+        match left {
+            // The only batch.
+            Some(left) if !self.args.ack => left,
+            Some(left) => left.min(PAGE_RECORDS),
+            None => PAGE_RECORDS,
+        }
+    }
+
+    fn exit_at_deadline(&self) -> Exit {
+        if self.args.count.is_none() && self.received > 0 { Exit::Ok } else { Exit::Timeout }
+    }
+
+    /// Prints that the session was lost. That can be seen only when the next batch is there.
+    fn report_retries(&mut self, cursor: &Cursor) {
+        let retries = cursor.stats().retries;
+        if retries > self.retries
+            && let Some(error) = cursor.last_error()
+            && !self.args.quiet
+        {
+            console::line(&format!("pgbell: the last call was made again, after: {error:#}"));
+        }
+        self.retries = retries;
+    }
+
+    /// Writes a batch, and acknowledges it then. Returns the exit code, if the program ends.
+    async fn take(
+        &mut self,
+        mut batch: Batch<'_>,
+        signals: &mut Signals,
+    ) -> Result<Option<Exit>, Failure> {
+        let Read { format, ack, count, fail_on_loss, .. } = *self.args;
+        if let Some(gap) = batch.gap() {
+            record::push_gap(gap, SystemTime::now(), format, self.output.buffer());
+            if !console::shows_records() || format == Format::Json {
+                console::line(&format!("pgbell: {}", record::describe(gap)));
+            }
+            if fail_on_loss {
+                let ended = self.write(&mut batch, signals).await?;
+                return Ok(Some(match ended {
+                    Written::All => Exit::Loss,
+                    Written::Stopped(exit) | Written::Ended(exit) => exit,
+                }));
+            }
+        }
+        for record in batch.iter() {
+            record::push(&record, format, self.output.buffer());
+        }
+        let is_full = number(batch.len()) >= self.wanted();
+        self.received = self.received.saturating_add(number(batch.len()));
+        let stopped = match self.write(&mut batch, signals).await? {
+            Written::All => None,
+            Written::Stopped(exit) => Some(exit),
+            Written::Ended(exit) => return Ok(Some(exit)),
+        };
+        if !ack {
+            if is_full && count.is_none() && !self.args.quiet {
+                console::line("there may be more records: add --ack, or a larger --count");
+            }
+            return Ok(Some(stopped.unwrap_or(Exit::Ok)));
+        }
+        let acked = async {
+            match stopped {
+                Some(_) => timeout(CLOSE_MAX, batch.ack()).await.unwrap_or(Ok(())),
+                None => batch.ack().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            acked = acked => acked.map_err(refused)?,
+            // It may be acknowledged.
+            exit = signals.recv() => return Ok(Some(exit)),
+        }
+        let is_last = count.is_some_and(|count| self.received >= count);
+        Ok(stopped.or(is_last.then_some(Exit::Ok)))
+    }
+
+    /// Writes the output, and extends the lease if that takes long.
+    async fn write(
+        &mut self,
+        batch: &mut Batch<'_>,
+        signals: &mut Signals,
+    ) -> Result<Written, Failure> {
+        loop {
+            tokio::select! {
+                biased;
+                written = self.output.flush() => return written.map(|reader| match reader {
+                    Reader::There => Written::All,
+                    Reader::Gone => Written::Ended(Exit::Ok),
+                }),
+                exit = signals.recv() => {
+                    return match timeout(LAST_WRITE_MAX, self.output.flush()).await {
+                        Ok(Ok(Reader::There)) => Ok(Written::Stopped(exit)),
+                        Ok(Err(failure)) => Err(failure),
+                        Ok(Ok(Reader::Gone)) | Err(_) => Ok(Written::Ended(exit)),
+                    };
+                }
+                () = sleep(RENEW_INTERVAL) => match batch.renew().await {
+                    Err(error) if error.kind() == ErrorKind::Fenced => return Err(refused(error)),
+                    // If it cannot be renewed, the acknowledgement decides.
+                    _ => {}
+                },
+            }
+        }
+    }
+}
+
+async fn next(cursor: &mut Cursor, waits: bool) -> Result<Option<Batch<'_>>, Error> {
+    if waits { cursor.next().await.map(Some) } else { cursor.try_next().await }
+}
