@@ -94,7 +94,7 @@ impl CursorBuilder {
     /// reader that waits gets the cursor at most one second after the lease has passed.
     ///
     /// Reads renew it when a third of it has passed. While a batch is handled nothing is read: if that can take longer than the lease, call
-    /// [`Batch::renew`](crate::durable::Batch::renew), or set a longer one. If the lease passes and nobody waits, nothing happens.
+    /// [`Batch::renew`](crate::durable::Batch::renew), or set a longer one. If the lease passes and no other reader waits, nothing happens.
     ///
     /// It is measured by the clock of the server. If that is set back by more than the lease, the lease counts as passed.
     pub fn lease(mut self, lease: Duration) -> Self {

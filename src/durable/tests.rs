@@ -68,7 +68,9 @@ async fn a_batch_that_was_acknowledged_elsewhere_is_refused_and_the_cursor_goes_
     let mut transaction = log.begin();
     transaction.ack(&batch.receipt()).await.unwrap();
     transaction.commit();
-    assert_eq!(batch.ack().await.unwrap_err().kind(), ErrorKind::Fenced);
+    let error = batch.ack().await.unwrap_err();
+    let hint = "receive the next batch: it begins at the current position";
+    assert_eq!((error.kind(), error.hint()), (ErrorKind::Fenced, Some(hint)));
     log.add("", "2");
     assert_eq!(now(&mut cursor).await, ["2"]);
 }
@@ -82,7 +84,9 @@ async fn a_reader_whose_cursor_was_taken_receives_and_acknowledges_nothing() {
     let mut second = log.cursor("reader").take_over().open().await.unwrap();
     assert_eq!(batch.ack().await.unwrap_err().kind(), ErrorKind::Fenced);
     for _ in 0..2 {
-        assert_eq!(first.next().await.unwrap_err().kind(), ErrorKind::Fenced);
+        let error = first.next().await.unwrap_err();
+        let hint = "open the cursor again to wait for it";
+        assert_eq!((error.kind(), error.hint()), (ErrorKind::Fenced, Some(hint)));
         assert_eq!(first.try_next().await.unwrap_err().kind(), ErrorKind::Fenced);
     }
     assert_eq!(now(&mut second).await, ["1"]);
@@ -101,7 +105,9 @@ async fn a_reader_that_waits_for_a_record_learns_that_its_cursor_was_taken_or_de
         let mut next = pin!(cursor.next());
         assert!(next.as_mut().now_or_never().is_none());
         assert!(log.drop_cursor("reader") && !log.drop_cursor("reader"));
-        assert_eq!(next.await.unwrap_err().kind(), ErrorKind::Schema);
+        let error = next.await.unwrap_err();
+        let hint = "open the cursor again to create it anew";
+        assert_eq!((error.kind(), error.hint()), (ErrorKind::Schema, Some(hint)));
     }
     let mut cursor = log.cursor("reader").start(Start::Now).open().await.unwrap();
     let mut next = pin!(cursor.next());

@@ -15,7 +15,7 @@ on_every_version! {
     records_of_a_savepoint_that_was_rolled_back_are_not_received
     pages_of_one_record_return_everything_in_order
     a_column_has_its_default_before_the_column_after_it
-    a_cursor_that_is_new_begins_where_it_is_told
+    a_cursor_that_is_new_begins_at_its_start
     a_trigger_wakes_the_cursor_at_the_commit
     payloads_of_every_type_arrive_unchanged
 }
@@ -187,7 +187,7 @@ fn a_column_has_its_default_before_the_column_after_it(major: u32) {
     });
 }
 
-fn a_cursor_that_is_new_begins_where_it_is_told(major: u32) {
+fn a_cursor_that_is_new_begins_at_its_start(major: u32) {
     let server = Server::of(major);
     run(async {
         let log = Log::new(server).await;

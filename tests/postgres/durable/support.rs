@@ -73,7 +73,7 @@ pub(crate) async fn look(cursor: &mut Cursor) -> (Vec<String>, Receipt) {
     (payloads(&batch), batch.receipt())
 }
 
-/// Asserts that there is nothing to receive at the moment.
+/// Asserts that no record can be received at the moment.
 pub(crate) async fn nothing(cursor: &mut Cursor) {
     if let Some(batch) = cursor.try_next().await.unwrap() {
         panic!("expected nothing, found {:?}", payloads(&batch));
