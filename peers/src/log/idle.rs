@@ -86,7 +86,7 @@ impl Statements {
     }
 }
 
-/// Waits for records that nobody writes.
+/// Waits while nothing is written.
 pub(super) async fn play(job: &LogJob) -> Outcome<()> {
     let log = outbox(job.job.port, LOG)?;
     log.init(&settings()).await?;
