@@ -179,7 +179,7 @@ async fn handle(batch: Batch<'_>, ledger: &Shared) -> Outcome<()> {
     let now = Instant::now();
     for record in batch.iter() {
         let entry = Entry::parse(record.key(), record.payload());
-        ledger.lock().received(entry.ok_or("a record that nobody has written")?, now);
+        ledger.lock().received(entry.ok_or("a record that is not of these writers")?, now);
     }
     Ok(batch.ack().await?)
 }

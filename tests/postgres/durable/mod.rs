@@ -6,6 +6,7 @@ mod acknowledging;
 mod guide;
 mod lease;
 mod operating;
+mod pages;
 mod reading;
 mod refusals;
 mod retention;
