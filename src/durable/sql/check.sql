@@ -10,6 +10,7 @@ SELECT
         ('{log}', 'SELECT'),
         ('{acks}', 'SELECT'),
         ('{acks}', 'INSERT'),
+        ('{ack_slot}', 'SELECT'),
         ('{positions}', 'SELECT'),
         ('{settings}', 'SELECT'),
         ('{cursors}', 'SELECT'),

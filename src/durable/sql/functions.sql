@@ -159,6 +159,10 @@ BEGIN
     END IF;
     SELECT * INTO settings FROM {settings};
     slot_number := pg_sequence_last_value('{log_slot}'::regclass);
+    IF slot_number IS NULL THEN
+        -- Before version 18 the function itself raises.
+        RAISE insufficient_privilege USING MESSAGE = 'permission denied for the sequences of the log';
+    END IF;
 
     -- From the oldest slot on, without the current one.
     FOR step IN 1..2 LOOP

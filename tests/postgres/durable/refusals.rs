@@ -246,7 +246,7 @@ fn a_role_without_rights_is_refused_with_their_names(major: u32) {
         )
         .await;
         let error = outbox.cursor("a").open().await.unwrap_err().to_string();
-        let lacks = "the role lacks SELECT on public.outbox_acks, INSERT on";
+        let lacks = "the role lacks SELECT on public.outbox_acks, INSERT on public.outbox_acks, SELECT on public.outbox_ack_slot, ";
         assert!(error.contains(lacks), "{error}");
         // The lists of the guide.
         sql(&mut owner, "GRANT SELECT, INSERT ON outbox_acks TO reader; GRANT SELECT, INSERT, UPDATE ON outbox_cursors TO reader; GRANT SELECT ON SEQUENCE outbox_ack_slot TO reader").await;
