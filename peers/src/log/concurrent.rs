@@ -84,7 +84,7 @@ fn measure(installation: &Installation, size: Size) -> Matchup {
         let counts = [findings.missed, findings.reordered, findings.twice];
         let [missed, reordered, twice] = counts.map(|count| count as f64);
         let (p99, p50) =
-            (quantile(&mut findings.lags_ms, 0.99)?, quantile(&mut findings.lags_ms, 0.5)?);
+            (quantile(&mut findings.lags_ms, 99)?, quantile(&mut findings.lags_ms, 50)?);
         let (records, by_id) = (findings.committed as f64, missed_by_id as f64);
         Ok([missed, reordered, twice, p99, p50, records, by_id])
     })

@@ -140,10 +140,10 @@ pub(crate) fn run(size: Size, steady: Duration) -> Outcome<Vec<Matchup>> {
     Ok(all)
 }
 
-/// Returns the value below which this share of the values is.
-fn quantile(values: &mut [f64], share: f64) -> Outcome<f64> {
+/// Returns the value below which this percentage of the values is.
+fn quantile(values: &mut [f64], percentage: usize) -> Outcome<f64> {
     values.sort_by(f64::total_cmp);
-    let index = ((values.len() as f64 * share).ceil() as usize).saturating_sub(1);
+    let index = (values.len() * percentage).div_ceil(100).saturating_sub(1);
     Ok(*values.get(index.min(values.len().saturating_sub(1))).ok_or("nothing was measured")?)
 }
 
@@ -154,9 +154,9 @@ mod tests {
     #[test]
     fn a_quantile_is_one_of_the_values() {
         let mut values: Vec<f64> = (1..=200).rev().map(f64::from).collect();
-        assert_eq!(quantile(&mut values, 0.99).unwrap(), 198.0);
-        assert_eq!(quantile(&mut values, 0.5).unwrap(), 100.0);
-        assert_eq!(quantile(&mut [7.0], 0.99).unwrap(), 7.0);
-        assert!(quantile(&mut [], 0.5).is_err());
+        assert_eq!(quantile(&mut values, 99).unwrap(), 198.0);
+        assert_eq!(quantile(&mut values, 50).unwrap(), 100.0);
+        assert_eq!(quantile(&mut [7.0], 99).unwrap(), 7.0);
+        assert!(quantile(&mut [], 50).is_err());
     }
 }

@@ -154,7 +154,7 @@ pub(super) async fn play(job: &LogJob) -> Outcome<()> {
         let rows: u64 = within.clone().map(|one| one.rows).sum();
         measured.rates[index] = rows as f64 / part.as_secs_f64();
         measured.acks_ms[index] =
-            quantile(&mut within.map(|one| one.ack_ms).collect::<Vec<_>>(), 0.5)?;
+            quantile(&mut within.map(|one| one.ack_ms).collect::<Vec<_>>(), 50)?;
     }
     elsewhere.simple_query("COMMIT").await?;
     print_line(&measured)
