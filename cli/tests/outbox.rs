@@ -175,7 +175,7 @@ fn a_cursor_beyond_a_limit_is_a_failed_check() {
 fn a_log_from_another_cluster_is_a_failed_check_until_it_is_rebased() {
     log("moved", &["one"]);
     payloads("moved", "reader", &["--from", "beginning"]);
-    sql("UPDATE moved_cursors SET system_identifier = 1");
+    sql("UPDATE moved_settings SET system_identifier = 1");
     let hint = "hint: run `pgbell outbox rebase` while no other program uses the log\n";
     for command in ["check", "status"] {
         let (code, _, err) = outbox(&[command, "moved"]);

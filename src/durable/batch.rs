@@ -26,6 +26,8 @@ pub struct Receipt {
     pub(super) cursor: i64,
     pub(super) seq: i64,
     pub(super) token: i64,
+    /// That of the position from which the batch was read.
+    pub(super) nonce: String,
     /// The position after the batch.
     pub(super) position: Position,
 }
@@ -33,8 +35,8 @@ pub struct Receipt {
 /// Writes the argument of the function `…_ack`.
 impl fmt::Display for Receipt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { cursor, seq, token, position } = self;
-        write!(f, "{cursor} {seq} {token} {position}")
+        let Self { cursor, seq, token, nonce, position } = self;
+        write!(f, "{cursor} {seq} {token} {nonce} {position}")
     }
 }
 

@@ -44,6 +44,9 @@ pub(super) async fn check(session: &mut LogSession, names: &Names) -> Result<Pay
     if found.get(4).and_then(|count| count.parse().ok()) < Some(2_u32) {
         problems.push("it has no valid indexes on (id) and (xid, id)".to_owned());
     }
+    if let Some(columns) = found.get(6).filter(|columns| !columns.is_empty()) {
+        problems.push(format!("other defaults are set for the columns {columns}"));
+    }
     if let Some(rights) = found.get(5).filter(|rights| !rights.is_empty()) {
         problems.push(format!("the role lacks {rights}"));
     }

@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
 use super::batch::{Batch, Delivery, Receipt};
+use super::cursor_builder::PAGE_SIZE_MAX;
 use super::page::{Newest, Page};
 use super::position::Position;
 use super::refusal::{fenced, is_retried, stale};
 use super::source::Source;
 use super::stats::CursorStats;
-use crate::error::Error;
-#[cfg(doc)]
-use crate::error::ErrorKind;
+use super::telemetry;
+use crate::error::{Error, ErrorKind};
 use crate::proto::supervisor::Backoff;
 
 /// The shortest time between two rotations by one cursor.
@@ -36,6 +36,7 @@ const ROTATION_INTERVAL: Duration = Duration::from_secs(60);
 /// Dropping a cursor ends its sessions; its lease stays, so the next reader waits for the rest of it. [`close`](Self::close) ends it.
 #[derive(Debug)]
 pub struct Cursor {
+    name: String,
     source: Source,
     token: i64,
     page_size: usize,
@@ -61,21 +62,33 @@ pub struct Cursor {
 /// A batch that was handed out.
 #[derive(Debug)]
 struct Pending {
+    /// The number of the position from which it was read.
+    seq: i64,
     /// The position after it.
     position: Position,
     /// The number of records of its gap.
     lost: u64,
 }
 
+impl Pending {
+    /// Returns whether a stored position is the one after the batch. A later change, such as a gap, has a higher number and the same position.
+    fn is_stored(&self, seq: i64, position: &Position) -> bool {
+        self.seq < seq && self.position == *position
+    }
+}
+
 impl Cursor {
     pub(super) fn new(
+        name: String,
         source: Source,
         token: i64,
         page_size: usize,
         rotates: bool,
         backoff: Backoff,
     ) -> Self {
+        telemetry::opened(&name, token);
         Self {
+            name,
             source,
             token,
             page_size,
@@ -157,8 +170,12 @@ impl Cursor {
         if self.has_progressed && self.rotates && self.rotated.elapsed() >= ROTATION_INTERVAL {
             // A role may have no right to rotate; another reader may do it.
             (self.rotated, self.has_progressed) = (Instant::now(), false);
-            if let Err(error) = self.source.rotate().await {
-                self.last_error = Some(error.brief());
+            match self.source.rotate().await {
+                Ok(rotation) => telemetry::rotated(&self.name, &rotation),
+                Err(error) => {
+                    telemetry::not_rotated(&self.name, &error);
+                    self.last_error = Some(error.brief());
+                }
             }
         }
         // Whether the last batch was acknowledged is in the answer.
@@ -171,17 +188,19 @@ impl Cursor {
     /// Decides what follows from a page.
     fn handle_page(&mut self, page: Page, limit: usize) -> Option<Delivery> {
         let Page { newest, upper, records } = page;
-        let Newest { seq, token, position, gap } = newest;
+        let Newest { seq, token, nonce, position, gap } = newest;
         if token != self.token {
+            telemetry::fenced(&self.name);
             self.ended = Some(fenced());
             return None;
         }
         let is_as_expected = match self.pending.take() {
-            Some(pending) if pending.position == position => {
+            Some(pending) if pending.is_stored(seq, &position) => {
                 self.handle_acknowledged(pending);
                 true
             }
             Some(_) => {
+                telemetry::rewound(&self.name);
                 self.stats.rewinds += 1;
                 false
             }
@@ -205,13 +224,17 @@ impl Cursor {
         }
         self.stats.batches += 1;
         self.stats.records += u64::try_from(records.len()).unwrap_or(u64::MAX);
+        if let Some(gap) = gap {
+            telemetry::lost(&self.name, gap);
+        }
         let lost = gap.map_or(0, |gap| gap.records());
-        self.pending = Some(Pending { position: after.clone(), lost });
-        let receipt = Receipt { cursor: self.source.cursor_id(), seq, token, position: after };
+        self.pending = Some(Pending { seq, position: after.clone(), lost });
+        let receipt =
+            Receipt { cursor: self.source.cursor_id(), seq, token, nonce, position: after };
         Some(Delivery { records, gap, receipt, is_full })
     }
 
-    fn handle_acknowledged(&mut self, Pending { position, lost }: Pending) {
+    fn handle_acknowledged(&mut self, Pending { position, lost, .. }: Pending) {
         self.stats.acknowledged += 1;
         self.stats.lost = self.stats.lost.saturating_add(lost);
         self.has_progressed = true;
@@ -224,20 +247,21 @@ impl Cursor {
         receipt: Receipt,
         is_full: bool,
     ) -> Result<(), Error> {
-        loop {
-            let error = match self.source.ack(&receipt).await {
-                Ok(()) => break,
-                Err(error) => error,
-            };
-            if !is_retried(&error) {
+        let after = Pending { seq: receipt.seq, position: receipt.position.clone(), lost: 0 };
+        let mut is_in_doubt = false;
+        while let Err(error) = self.source.ack(&receipt).await {
+            // The call before may be committed at any time, also while this one waits for it.
+            if !(is_retried(&error) || is_in_doubt && error.kind() == ErrorKind::Fenced) {
                 return Err(self.refused(error));
             }
-            // It may be committed.
-            self.wait_after(error).await?;
+            if is_retried(&error) {
+                self.wait_after(error).await?;
+            }
+            is_in_doubt = true;
             let newest = self.newest().await?;
             if newest.token != receipt.token {
                 return Err(self.refused(fenced()));
-            } else if newest.seq == receipt.seq + 1 && newest.position == receipt.position {
+            } else if after.is_stored(newest.seq, &newest.position) {
                 break;
             } else if newest.seq != receipt.seq {
                 return Err(self.refused(stale()));
@@ -278,7 +302,9 @@ impl Cursor {
             return Err(error);
         }
         self.stats.retries += 1;
-        sleep(self.backoff.next()).await;
+        let delay = self.backoff.next();
+        telemetry::retrying(&self.name, &error, delay);
+        sleep(delay).await;
         Ok(())
     }
 
@@ -286,9 +312,15 @@ impl Cursor {
         if self.source.renew(self.token).await? { Ok(()) } else { Err(fenced()) }
     }
 
-    /// Sets the highest number of records of the next batches, at least one: see [`CursorBuilder::page_size`](crate::durable::CursorBuilder::page_size).
+    /// Sets the highest number of records of the next batches, from one to 1,000,000: see [`CursorBuilder::page_size`](crate::durable::CursorBuilder::page_size).
     pub fn set_page_size(&mut self, records: usize) {
-        self.page_size = records.max(1);
+        self.page_size = records.clamp(1, PAGE_SIZE_MAX);
+    }
+
+    /// Returns the name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Returns the counters.

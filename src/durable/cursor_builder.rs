@@ -1,6 +1,6 @@
 //! [`CursorBuilder`]: the settings of a cursor.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
@@ -8,11 +8,12 @@ use super::check::check;
 use super::cursor::Cursor;
 use super::memory::MemoryOutbox;
 use super::names::Names;
-use super::refusal::{malformed, wrong_cluster};
+use super::refusal::malformed;
 use super::server::{ServerCursor, Waiting};
 use super::session::LogSession;
 use super::source::Source;
 use super::start::Start;
+use super::telemetry;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind};
 use crate::net;
@@ -21,6 +22,9 @@ use crate::wakeups::{Listen, WakeTask, WakeWorker, Wakeups};
 
 /// How often a reader looks whether the cursor is free.
 const OPEN_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The largest page size. A batch is in memory as a whole.
+pub(super) const PAGE_SIZE_MAX: usize = 1_000_000;
 
 /// The SQLSTATE of a lock timeout: an acknowledgement is in a transaction that is still open.
 const LOCK_TIMEOUT: &str = "55P03";
@@ -169,7 +173,7 @@ impl CursorBuilder {
         let reconnect =
             Reconnect { min: self.backoff.0, max: self.backoff.1, ..Reconnect::default() };
         let backoff = Backoff::new(&reconnect, u64::from_le_bytes(net::random()?));
-        let (page_size, rotates) = (self.page_size, self.rotates);
+        let (name, page_size, rotates) = (self.name.clone(), self.page_size, self.rotates);
         let (source, token) = match self.target.clone() {
             Target::Server { config, names } => self.open_on_server(*config, &names, lease).await?,
             Target::Memory(log) => loop {
@@ -181,7 +185,7 @@ impl CursorBuilder {
                 sleep(OPEN_INTERVAL).await;
             },
         };
-        Ok(Cursor::new(source, token, page_size, rotates, backoff))
+        Ok(Cursor::new(name, source, token, page_size, rotates, backoff))
     }
 
     async fn open_on_server(
@@ -192,8 +196,7 @@ impl CursorBuilder {
     ) -> Result<(Source, i64), Error> {
         let mut session = LogSession::new(config.clone(), self.statement_timeout);
         check(&mut session, names).await?;
-        let (id, token) = self.take(&mut session, names, lease).await?;
-        let (worker, wakeups) = match self.worker {
+        let (worker, wakeups) = match self.worker.clone() {
             Some(worker) => (worker, None),
             None => {
                 let task = WakeTask::new("cursor")
@@ -209,8 +212,11 @@ impl CursorBuilder {
                 (wakeups.worker("cursor")?, Some(wakeups))
             }
         };
-        let waiting = Waiting { worker, wakeups, interval: self.interval, lease };
-        let server = ServerCursor::new(names, self.name, id, session, waiting);
+        // Last: if something before fails, the cursor is not taken.
+        let (id, token) = self.take(&mut session, names, lease).await?;
+        let renewed = Instant::now();
+        let waiting = Waiting { worker, wakeups, interval: self.interval, lease, renewed };
+        let server = ServerCursor::new(names, id, session, waiting);
         Ok((Source::Server(Box::new(server)), token))
     }
 
@@ -221,8 +227,8 @@ impl CursorBuilder {
         let lease = self.lease.unwrap_or_else(|| shortest.max(Duration::from_secs(30)));
         if self.name.is_empty() || self.name.contains('\0') {
             return refuse("the name of a cursor is empty or contains a NUL");
-        } else if self.page_size == 0 {
-            return refuse("the page size of a cursor is zero");
+        } else if !(1..=PAGE_SIZE_MAX).contains(&self.page_size) {
+            return refuse("the page size of a cursor is zero, or above 1,000,000");
         } else if self.interval.is_zero() || self.statement_timeout.is_zero() {
             return refuse("the interval or the statement timeout of a cursor is zero");
         } else if lease < shortest && self.worker.is_none() {
@@ -230,7 +236,7 @@ impl CursorBuilder {
         } else if self.backoff.0 > self.backoff.1 || self.backoff.1.is_zero() {
             return refuse("the longest delay of a cursor is zero, or shorter than the shortest");
         }
-        Ok(lease)
+        Ok(lease.min(LEASE_MAX))
     }
 
     /// Waits for the cursor. Returns its id and the token of this reader.
@@ -241,25 +247,30 @@ impl CursorBuilder {
         lease: Duration,
     ) -> Result<(i64, i64), Error> {
         let take = names.fill("SELECT taken_cursor, taken_token FROM {take}($1, $2, $3, $4, $5)");
-        let identity = names.fill(include_str!("sql/identity.sql"));
-        let lease = format!("{} milliseconds", lease.as_millis().min(MILLIS_MAX));
+        let lease = format!("{} milliseconds", lease.as_millis());
         let start = self.start.to_sql();
         let takes_over = if self.takes_over { "t" } else { "f" };
         let arguments =
             [&self.name, &start, &self.reader, &lease, takes_over].map(|text: &str| Some(text));
-        loop {
-            let found = session.query(&identity, &[Some(&self.name)]).await?;
-            if found.get(0).is_some_and(|row| row.get(0) != Some("t")) {
-                return Err(wrong_cluster());
+        let mut reported = "";
+        let mut wait_for = |reason| {
+            if reported != reason {
+                telemetry::waiting(&self.name, reason);
+                reported = reason;
             }
+        };
+        loop {
             match session.query(&take, &arguments).await {
                 Ok(rows) => {
                     if let Some(row) = rows.get(0) {
                         let number = |column| row.get(column).and_then(|text| text.parse().ok());
                         return number(0).zip(number(1)).ok_or_else(malformed);
                     }
+                    wait_for("another reader has it");
                 }
-                Err(error) if error.sqlstate() == Some(LOCK_TIMEOUT) => {}
+                Err(error) if error.sqlstate() == Some(LOCK_TIMEOUT) => {
+                    wait_for("an acknowledgement is in a transaction that is still open");
+                }
                 Err(error) => return Err(error),
             }
             sleep(OPEN_INTERVAL).await;
@@ -267,5 +278,5 @@ impl CursorBuilder {
     }
 }
 
-/// The longest lease, in milliseconds: a hundred years.
-const MILLIS_MAX: u128 = 100 * 365 * 24 * 3_600 * 1_000;
+/// The longest lease: a hundred years.
+const LEASE_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3_600);

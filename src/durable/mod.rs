@@ -32,6 +32,7 @@ mod source;
 mod start;
 mod stats;
 mod status;
+mod telemetry;
 #[cfg(test)]
 mod tests;
 

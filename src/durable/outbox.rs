@@ -141,7 +141,7 @@ impl Outbox {
         // Two processes that start at the same time.
         session
             .query(
-                "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))",
+                "SELECT pg_advisory_xact_lock(hashtextextended('pgbell creates ' || $1, 0))",
                 &[Some(names.qualified())],
             )
             .await?;
@@ -172,8 +172,18 @@ impl Outbox {
             max_bytes.as_deref(),
         ];
         session.query(&update, &values).await?;
-        session.run(&names.fill("DROP TRIGGER IF EXISTS pgbell_notify ON {log}")).await?;
-        if settings.notify {
+        // A change of triggers waits for all writers, and all others for it: only if there is a difference.
+        let trigger = names.fill(
+            "SELECT count(*) FROM pg_trigger WHERE tgrelid = '{log}'::regclass AND tgname = 'pgbell_notify'",
+        );
+        let found = session.query(&trigger, &[]).await?;
+        let has_trigger = found.get(0).and_then(|row| row.get(0)) != Some("0");
+        if has_trigger != settings.notify {
+            session.run("SET LOCAL lock_timeout = '2s'").await?;
+        }
+        if has_trigger && !settings.notify {
+            session.run(&names.fill("DROP TRIGGER pgbell_notify ON {log}")).await?;
+        } else if !has_trigger && settings.notify {
             let text = include_str!("sql/notify.sql").replace("{channel}", self.channel());
             session.run(&names.fill(&text)).await?;
         }
@@ -246,7 +256,8 @@ impl Outbox {
     ///
     /// Each cluster assigns its own xids, so positions of another one would skip or repeat records. This call waits for all writers, and moves each
     /// cursor to its first record that was not acknowledged. **Guarantee:** no record is skipped; a record that was acknowledged can be received
-    /// again, if its id is above that of one that was not.
+    /// again, if its id is above that of one that was not. After logical replication, which copies no sequences, call it before the first record is written
+    /// in the new cluster.
     ///
     /// # Errors
     /// The error of the session or the server.

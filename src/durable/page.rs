@@ -15,15 +15,18 @@ pub(super) struct Newest {
     pub(super) seq: i64,
     /// Each reader that takes the cursor has the next number.
     pub(super) token: i64,
+    /// Names this change among all that ever had its number. A log in memory has none.
+    pub(super) nonce: String,
     pub(super) position: Position,
     pub(super) gap: Option<LogGap>,
 }
 
 impl Newest {
-    /// Parses the twelve fields that the function `read` returns.
+    /// Parses the thirteen fields that the function `read` returns.
     pub(super) fn parse(text: &str) -> Option<Self> {
-        let mut fields = text.splitn(3, ' ');
+        let mut fields = text.splitn(4, ' ');
         let (seq, token) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+        let nonce = fields.next()?.to_owned();
         let rest = fields.next()?;
         let mut from_end = rest.rsplitn(4, ' ');
         let (records, last, first) = (from_end.next()?, from_end.next()?, from_end.next()?);
@@ -34,7 +37,7 @@ impl Newest {
             let (first, last) = (first.parse().ok()?, last.parse().ok()?);
             Some(LogGap { first, last, records: records.parse().ok()? })
         };
-        Some(Self { seq, token, position, gap })
+        Some(Self { seq, token, nonce, position, gap })
     }
 }
 
@@ -73,7 +76,7 @@ impl Page {
         if upper.is_none() && !records.is_empty() {
             return Err(malformed());
         }
-        let records = Records::from_rows(rows, records, limit).ok_or_else(malformed)?;
+        let records = Records::from_rows(rows, records, limit)?;
         Ok(Some(Self { newest, upper, records }))
     }
 }
@@ -90,19 +93,20 @@ mod tests {
 
     #[test]
     fn the_current_position_is_parsed_with_and_without_a_gap() {
-        let newest = Newest::parse("5 2 900:901: 7 901 - - - - - - -").unwrap();
+        let newest = Newest::parse("5 2 n1 900:901: 7 901 - - - - - - -").unwrap();
         assert_eq!((newest.seq, newest.token, newest.gap), (5, 2, None));
+        assert_eq!(newest.nonce, "n1");
         assert_eq!(newest.position.to_string(), "900:901: 7 901 - - - -");
-        let newest = Newest::parse("6 2 1:1: 0 1 900:901: 7 901 3 4 6 2").unwrap();
+        let newest = Newest::parse("6 2 n2 1:1: 0 1 900:901: 7 901 3 4 6 2").unwrap();
         assert_eq!(newest.gap, Some(LogGap { first: 4, last: 6, records: 2 }));
         assert_eq!(newest.position.to_string(), "1:1: 0 1 900:901: 7 901 3");
         for text in [
             "",
             "5",
             "5 2",
-            "5 2 - - -",
-            "x 2 1:1: 0 1 - - - - - - -",
-            "5 2 1:1: 0 1 - - - - - - 1",
+            "5 2 n - - -",
+            "x 2 n 1:1: 0 1 - - - - - - -",
+            "5 2 n 1:1: 0 1 - - - - - - 1",
         ] {
             assert_eq!(Newest::parse(text), None, "{text:?}");
         }

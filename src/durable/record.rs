@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::memory::MemoryRecord;
+use super::refusal::malformed;
+use crate::error::Error;
 use crate::proto::session::Rows;
 
 /// The records of a batch, in the order of their ids.
@@ -18,14 +20,21 @@ pub(super) enum Records {
 }
 
 impl Records {
-    /// Takes those of an answer: at most `limit`, by their ids. Returns `None` if one of them has none.
-    pub(super) fn from_rows(rows: Rows, range: Range<usize>, limit: usize) -> Option<Self> {
-        let id = |index: u32| rows.get(usize::try_from(index).ok()?)?.get(0)?.parse::<i64>().ok();
+    /// Takes those of an answer: at most `limit`, by their ids.
+    ///
+    /// # Errors
+    /// If one of them has no id, or is not UTF-8, which the server checks before.
+    pub(super) fn from_rows(rows: Rows, range: Range<usize>, limit: usize) -> Result<Self, Error> {
+        let row = |index: u32| usize::try_from(index).ok().and_then(|index| rows.get(index));
+        let id = |index: u32| row(index)?.get(0)?.parse::<i64>().ok();
         let mut order = Vec::with_capacity(range.len());
         let (mut is_sorted, mut before) = (true, i64::MIN);
         for index in range {
-            let index = u32::try_from(index).ok()?;
-            let id = id(index)?;
+            let index = u32::try_from(index).map_err(|_| malformed())?;
+            let id = id(index).ok_or_else(malformed)?;
+            if row(index).is_none_or(|row| (1..3).any(|column| row.get(column).is_none())) {
+                return Err(malformed());
+            }
             is_sorted &= before < id;
             before = id;
             order.push(index);
@@ -35,7 +44,7 @@ impl Records {
             order.sort_by_key(|index| id(*index));
         }
         order.truncate(limit);
-        Some(Self::Rows { rows: Arc::new(rows), order })
+        Ok(Self::Rows { rows: Arc::new(rows), order })
     }
 
     pub(super) fn len(&self) -> usize {

@@ -8,6 +8,11 @@ const FENCED: &str = "PGB01";
 const STALE: &str = "PGB02";
 /// There is no such cursor.
 const NO_CURSOR: &str = "PGB03";
+/// The positions are of another cluster.
+const WRONG_CLUSTER: &str = "PGB04";
+
+const REBASE_HINT: &str =
+    "run Outbox::rebase, or `pgbell outbox rebase`, while nothing else uses the log";
 
 const INIT_HINT: &str = "create the log with Outbox::init, or with `pgbell outbox init`";
 
@@ -19,6 +24,7 @@ pub(super) fn explained(error: Error) -> Error {
             (ErrorKind::Fenced, "receive the next batch: it begins at the current position")
         }
         Some(NO_CURSOR) => (ErrorKind::Schema, "open the cursor again to create it anew"),
+        Some(WRONG_CLUSTER) => (ErrorKind::Schema, REBASE_HINT),
         // Undefined table, function, column, schema, object.
         Some("42P01" | "42883" | "42703" | "3F000" | "42704") => (ErrorKind::Schema, INIT_HINT),
         Some("42501") => (
@@ -64,8 +70,7 @@ pub(super) fn no_cursor() -> Error {
 #[cold]
 pub(super) fn wrong_cluster() -> Error {
     let message = "the log was copied from another cluster, in which transactions had other xids";
-    let hint = "run Outbox::rebase, or `pgbell outbox rebase`, while nothing else uses the log";
-    Error::new(ErrorKind::Schema, message).with_hint(hint)
+    Error::new(ErrorKind::Schema, message).with_hint(REBASE_HINT)
 }
 
 /// The error for an answer that none of the functions of a log gives.

@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::proto::session::Rows;
 
 /// What a [rotation](crate::durable::Outbox::rotate) did.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Rotation {
     /// The number of partitions that were truncated.

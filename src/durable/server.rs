@@ -33,7 +33,6 @@ struct Statements {
 /// The part of a cursor that speaks with a server.
 #[derive(Debug)]
 pub(super) struct ServerCursor {
-    name: String,
     pub(super) id: i64,
     session: LogSession,
     statements: Statements,
@@ -54,16 +53,12 @@ pub(super) struct Waiting {
     pub(super) wakeups: Option<Wakeups>,
     pub(super) interval: Duration,
     pub(super) lease: Duration,
+    /// When the lease began.
+    pub(super) renewed: Instant,
 }
 
 impl ServerCursor {
-    pub(super) fn new(
-        names: &Names,
-        name: String,
-        id: i64,
-        session: LogSession,
-        waiting: Waiting,
-    ) -> Self {
+    pub(super) fn new(names: &Names, id: i64, session: LogSession, waiting: Waiting) -> Self {
         let read = "SELECT * FROM {read}($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
         let renew = "UPDATE {cursors} SET leased_until = clock_timestamp() + lease WHERE cursor_id = $1 AND token = $2";
         let release = "UPDATE {cursors} SET leased_until = NULL, holder = NULL WHERE cursor_id = $1 AND token = $2";
@@ -76,31 +71,18 @@ impl ServerCursor {
             release: names.fill(release),
             identity: names.fill(include_str!("sql/identity.sql")),
         };
-        let Waiting { worker, wakeups, interval, lease } = waiting;
-        let renewed = Instant::now();
-        Self {
-            name,
-            id,
-            session,
-            statements,
-            worker,
-            wakeups,
-            interval,
-            lease,
-            renewed,
-            division: 0,
-        }
+        let Waiting { worker, wakeups, interval, lease, renewed } = waiting;
+        Self { id, session, statements, worker, wakeups, interval, lease, renewed, division: 0 }
     }
 
     /// Runs a statement, after the cluster of a new session was checked.
     async fn query(&mut self, sql: Sql, parameters: &[Option<&str>]) -> Result<Rows, Error> {
         if !self.session.is_open() {
-            let identity =
-                self.session.query(&self.statements.identity, &[Some(&self.name)]).await?;
-            match identity.get(0).and_then(|row| row.get(0)) {
-                Some("t") => {}
-                Some(_) => return Err(wrong_cluster()),
-                None => return Err(no_cursor()),
+            let found = self.session.query(&self.statements.identity, &[]).await?;
+            if found.get(0).and_then(|row| row.get(0)) != Some("t") {
+                // The next call asks again.
+                self.session.close().await;
+                return Err(wrong_cluster());
             }
         }
         let sql = match sql {

@@ -6,6 +6,7 @@ use super::page::{Newest, Page};
 use super::position::Position;
 use super::record::Records;
 use super::refusal::{fenced, no_cursor, stale};
+use super::rotation::Rotation;
 use super::server::ServerCursor;
 use crate::error::Error;
 
@@ -66,10 +67,10 @@ impl Source {
     }
 
     /// Rotates the log. One in memory keeps everything.
-    pub(super) async fn rotate(&mut self) -> Result<(), Error> {
+    pub(super) async fn rotate(&mut self) -> Result<Rotation, Error> {
         match self {
-            Self::Server(server) => server.rotate().await.map(drop),
-            Self::Memory(_) => Ok(()),
+            Self::Server(server) => server.rotate().await,
+            Self::Memory(_) => Ok(Rotation::default()),
         }
     }
 
@@ -92,13 +93,13 @@ impl Source {
 impl From<StoredPosition> for Newest {
     fn from(stored: StoredPosition) -> Self {
         let StoredPosition { seq, token, position } = stored;
-        Self { seq, token, position, gap: None }
+        Self { seq, token, nonce: "-".to_owned(), position, gap: None }
     }
 }
 
 impl From<&Receipt> for StoredPosition {
     fn from(receipt: &Receipt) -> Self {
-        let Receipt { cursor: _, seq, token, position } = receipt.clone();
+        let Receipt { cursor: _, seq, token, nonce: _, position } = receipt.clone();
         Self { seq, token, position }
     }
 }

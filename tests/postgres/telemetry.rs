@@ -151,3 +151,41 @@ fn r2_delays_have_the_configured_limits_grow_and_are_short_again_after_a_session
         listener.close().await;
     });
 }
+
+#[cfg(feature = "durable")]
+#[test]
+fn the_log_has_what_a_cursor_does_and_no_record() {
+    use pgbell::durable::{Outbox, OutboxSettings};
+    let server = Server::start();
+    let log = Log::default();
+    log.run(async {
+        let mut writer = server.connection().await;
+        let outbox = Outbox::new(server.url(), "outbox").unwrap();
+        outbox.init(&OutboxSettings::new()).await.unwrap();
+        writer
+            .query(&outbox.insert_sql(), &[Some("secret key"), Some("\"secret\"")])
+            .await
+            .unwrap();
+        let delay = Duration::from_millis(30);
+        let mut first = outbox.cursor("mail").backoff(delay, delay).open().await.unwrap();
+        drop(first.next().await.unwrap());
+        let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+            WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()";
+        writer.simple_query(end).await.unwrap();
+        drop(first.next().await.unwrap());
+        let waits = tokio::time::timeout(Duration::from_secs(2), outbox.cursor("mail").open());
+        assert!(waits.await.is_err());
+        let second = outbox.cursor("mail").take_over().open().await.unwrap();
+        assert!(first.next().await.is_err());
+        second.close().await;
+    });
+    let expected = [
+        ("INFO", "cursor opened cursor=\"mail\" token=1"),
+        ("WARN", "a call of the log failed, and is made again cursor=\"mail\" error="),
+        ("INFO", "waiting for a cursor cursor=\"mail\" reason=\"another reader has it\""),
+        ("INFO", "cursor opened cursor=\"mail\" token=2"),
+        ("WARN", "another reader has taken over the cursor cursor=\"mail\""),
+    ];
+    assert_lines(&log, &expected);
+    assert!(!log.text().contains("secret"), "{}", log.text());
+}

@@ -10,7 +10,7 @@ SELECT
         ('{log}', 'SELECT'),
         ('{acks}', 'SELECT'),
         ('{acks}', 'INSERT'),
-        ('{ack_slot}', 'SELECT'),
+        ('{log_id_seq}', 'SELECT'),
         ('{positions}', 'SELECT'),
         ('{settings}', 'SELECT'),
         ('{cursors}', 'SELECT'),
@@ -18,4 +18,11 @@ SELECT
         ('{cursors}', 'UPDATE')
     ) AS wanted (relation, privilege)
     WHERE NOT has_table_privilege(wanted.relation, wanted.privilege)) AS rights,
-    (SELECT system_identifier FROM pg_control_system()) AS system_identifier
+    concat_ws(', ',
+        CASE WHEN (SELECT attidentity FROM pg_attribute WHERE attrelid = '{log}'::regclass AND attname = 'id') <> 'a' THEN 'id' END,
+        (SELECT string_agg(attname, ', ') FROM pg_attribute JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
+        WHERE attrelid = '{log}'::regclass AND (
+            attname = 'xid' AND pg_get_expr(adbin, adrelid) <> 'pg_current_xact_id()'
+            OR attname = 'slot' AND pg_get_expr(adbin, adrelid) NOT LIKE '%pg_sequence_last_value(%')),
+        CASE WHEN NOT (SELECT atthasdef FROM pg_attribute WHERE attrelid = '{log}'::regclass AND attname = 'xid') THEN 'xid' END
+    ) AS defaults

@@ -21,8 +21,6 @@ CREATE INDEX ON {log} (xid, id);
 CREATE TABLE {cursors} (
     cursor_id integer PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
     name text NOT NULL UNIQUE,
-    -- xids mean something only in the cluster that assigned them.
-    system_identifier bigint NOT NULL,
     token bigint NOT NULL DEFAULT 0,
     holder text,
     lease interval,
@@ -30,14 +28,15 @@ CREATE TABLE {cursors} (
     created_at timestamptz NOT NULL DEFAULT now()
 );
 
--- Positions are only inserted, never updated, so they leave no dead rows. The row with the highest seq is the current one.
-CREATE SEQUENCE {ack_slot} MINVALUE 0 START 0;
-SELECT nextval('{ack_slot}'::regclass);
+-- Positions are only inserted, never updated, so they leave no dead rows. The row with the highest seq is the current one. The next one has its slot,
+-- so two that follow the same row are the same key, whatever a sequence does after a crash.
 CREATE TABLE {acks} (
     cursor_id integer NOT NULL,
     seq bigint NOT NULL,
     token bigint NOT NULL,
-    slot smallint NOT NULL DEFAULT (pg_sequence_last_value('{ack_slot}'::regclass) % 2)::smallint,
+    slot smallint NOT NULL,
+    -- A receipt is valid for the row that it was read from, and not for one that has its seq after the end of the log was lost in a failover.
+    nonce uuid NOT NULL DEFAULT gen_random_uuid(),
     lower pg_snapshot NOT NULL,
     high bigint NOT NULL,
     next xid8 NOT NULL,
@@ -56,21 +55,25 @@ CREATE TABLE {acks_1} PARTITION OF {acks} FOR VALUES IN (1);
 
 -- The current position of each cursor.
 CREATE VIEW {positions} AS
-    SELECT cursors.name, newest.*,
-        concat_ws(' ', seq, newest.token, lower, high, next, coalesce(upper::text, '-'), coalesce(upper_high::text, '-'),
-            coalesce(upper_next::text, '-'), coalesce(last::text, '-'), coalesce(gap_first::text, '-'),
-            coalesce(gap_last::text, '-'), coalesce(gap_records::text, '-')) AS text
-    FROM {cursors} AS cursors CROSS JOIN LATERAL (
+    SELECT cursors.name, cursors.cursor_id, newest.seq, newest.token, newest.slot, newest.nonce, newest.lower, newest.high, newest.next,
+        newest.upper, newest.upper_high, newest.upper_next, newest.last, newest.gap_first, newest.gap_last, newest.gap_records, newest.at,
+        CASE WHEN newest.seq IS NOT NULL THEN concat_ws(' ', newest.seq, newest.token, newest.nonce, newest.lower, newest.high, newest.next, coalesce(newest.upper::text, '-'),
+            coalesce(newest.upper_high::text, '-'), coalesce(newest.upper_next::text, '-'), coalesce(newest.last::text, '-'),
+            coalesce(newest.gap_first::text, '-'), coalesce(newest.gap_last::text, '-'), coalesce(newest.gap_records::text, '-')) END AS text
+    FROM {cursors} AS cursors LEFT JOIN LATERAL (
         SELECT * FROM {acks} AS acks WHERE acks.cursor_id = cursors.cursor_id ORDER BY seq DESC LIMIT 1
-    ) AS newest;
+    ) AS newest ON true;
 
 -- One row.
 CREATE TABLE {settings} (
     version integer NOT NULL,
+    -- xids mean something only in the cluster that assigned them.
+    system_identifier bigint NOT NULL,
     slot_age interval NOT NULL,
     slot_bytes bigint NOT NULL,
     max_age interval,
     max_bytes bigint
 );
 CREATE UNIQUE INDEX ON {settings} ((true));
-INSERT INTO {settings} VALUES (1, '10 minutes', 256 * 1024 * 1024, NULL, NULL);
+INSERT INTO {settings}
+SELECT 1, system_identifier, '10 minutes', 256 * 1024 * 1024, NULL, NULL FROM pg_control_system();

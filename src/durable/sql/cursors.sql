@@ -8,10 +8,9 @@ SELECT
     (SELECT (date_part('epoch', clock_timestamp() - written_at) * 1000000)::bigint FROM {log}
     WHERE id > greatest(positions.high, positions.last) ORDER BY id LIMIT 1),
     positions.gap_records,
-    cursors.system_identifier = control.system_identifier,
+    {is_here}(),
     (date_part('epoch', cursors.leased_until - clock_timestamp()) * 1000000)::bigint,
     positions.text
 FROM {cursors} AS cursors
 LEFT JOIN {positions} AS positions ON positions.cursor_id = cursors.cursor_id
-CROSS JOIN pg_control_system() AS control
 ORDER BY cursors.name

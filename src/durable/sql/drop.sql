@@ -1,5 +1,5 @@
-DROP FUNCTION {add}, {ack}, {take}, {read}, {rotate}, {is_behind};
+DROP FUNCTION {add}, {ack}, {take}, {read}, {rotate}, {is_behind}, {is_here};
 DROP VIEW {positions};
 DROP TABLE {log}, {acks}, {cursors}, {settings};
-DROP SEQUENCE {log_slot}, {ack_slot};
+DROP SEQUENCE {log_slot};
 DROP FUNCTION IF EXISTS {notify};

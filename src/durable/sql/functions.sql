@@ -1,42 +1,50 @@
 -- Writes a record, in the transaction of the caller.
 CREATE OR REPLACE FUNCTION {add}(key text, payload {payload_type}, headers jsonb DEFAULT NULL) RETURNS bigint
-LANGUAGE sql AS $f$
+LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $f$
     INSERT INTO {log} (key, payload, headers) VALUES ($1, $2, $3) RETURNING id
+$f$;
+
+-- Returns whether the xids of the log are those of this cluster.
+CREATE OR REPLACE FUNCTION {is_here}() RETURNS boolean
+LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $f$
+    SELECT settings.system_identifier = control.system_identifier FROM {settings} AS settings, pg_control_system() AS control
 $f$;
 
 -- Acknowledges a batch, in the transaction of the caller. It raises if that is no longer possible, so that the transaction fails.
 CREATE OR REPLACE FUNCTION {ack}(receipt text) RETURNS void
-LANGUAGE plpgsql AS $f$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
     fields text[] := string_to_array(receipt, ' ');
     newest record;
 BEGIN
-    IF cardinality(fields) IS DISTINCT FROM 10 THEN
+    IF cardinality(fields) IS DISTINCT FROM 11 THEN
         RAISE EXCEPTION 'this is not a receipt of pgbell' USING ERRCODE = 'invalid_parameter_value';
+    ELSIF {is_here}() IS NOT TRUE THEN
+        RAISE EXCEPTION 'the log was copied from another cluster' USING ERRCODE = 'PGB04';
     END IF;
-    SELECT seq, token INTO newest FROM {acks} WHERE cursor_id = fields[1]::integer ORDER BY seq DESC LIMIT 1;
-    IF NOT EXISTS (SELECT FROM {cursors} WHERE cursor_id = fields[1]::integer) THEN
+    SELECT * INTO newest FROM {positions} WHERE cursor_id = fields[1]::integer;
+    IF newest.cursor_id IS NULL THEN
         RAISE EXCEPTION 'the cursor does not exist any more' USING ERRCODE = 'PGB03';
     ELSIF newest.token > fields[3]::bigint THEN
         RAISE EXCEPTION 'another reader has taken over the cursor' USING ERRCODE = 'PGB01',
             HINT = 'Roll back: the other reader receives the batch.';
-    ELSIF newest.seq > fields[2]::bigint THEN
-        RAISE EXCEPTION 'the batch was acknowledged already, or the position of the cursor has changed' USING ERRCODE = 'PGB02',
-            HINT = 'Roll back, and receive the next batch.';
-    ELSIF newest.seq IS DISTINCT FROM fields[2]::bigint THEN
+    ELSIF coalesce(newest.seq, 0) < fields[2]::bigint AND current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION 'the snapshot of the transaction is older than the batch' USING ERRCODE = 'serialization_failure',
             HINT = 'Begin the transaction after the batch was received.';
     END IF;
-    INSERT INTO {acks} (cursor_id, seq, token, lower, high, next, upper, upper_high, upper_next, last)
-    VALUES (
-        fields[1]::integer, newest.seq + 1, newest.token, fields[4]::pg_snapshot, fields[5]::bigint, fields[6]::xid8,
-        nullif(fields[7], '-')::pg_snapshot, nullif(fields[8], '-')::bigint, nullif(fields[9], '-')::xid8,
-        nullif(fields[10], '-')::bigint
-    ) ON CONFLICT DO NOTHING;
-    IF NOT FOUND THEN
-        RAISE EXCEPTION 'the batch was acknowledged already, or the position of the cursor has changed' USING ERRCODE = 'PGB02',
-            HINT = 'Roll back, and receive the next batch.';
+    IF newest.nonce = fields[4]::uuid THEN
+        INSERT INTO {acks} (cursor_id, seq, token, slot, lower, high, next, upper, upper_high, upper_next, last)
+        VALUES (
+            newest.cursor_id, newest.seq + 1, newest.token, newest.slot, fields[5]::pg_snapshot, fields[6]::bigint, fields[7]::xid8,
+            nullif(fields[8], '-')::pg_snapshot, nullif(fields[9], '-')::bigint, nullif(fields[10], '-')::xid8,
+            nullif(fields[11], '-')::bigint
+        ) ON CONFLICT DO NOTHING;
+        IF FOUND THEN
+            RETURN;
+        END IF;
     END IF;
+    RAISE EXCEPTION 'the batch was acknowledged already, or the position of the cursor has changed' USING ERRCODE = 'PGB02',
+        HINT = 'Roll back, and receive the next batch.';
 END
 $f$;
 
@@ -44,10 +52,11 @@ $f$;
 -- reader has it.
 CREATE OR REPLACE FUNCTION {take}(cursor_name text, start text, reader text, lease_time interval, steal boolean)
 RETURNS TABLE (taken_cursor integer, taken_token bigint)
-LANGUAGE plpgsql SET lock_timeout = '2s' AS $f$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '2s' AS $f$
 DECLARE
     snapshot pg_snapshot;
     top bigint;
+    above xid8;
     first bigint;
     taken record;
     newest record;
@@ -58,26 +67,26 @@ BEGIN
         RAISE EXCEPTION 'a cursor is opened with the isolation %', current_setting('transaction_isolation')
             USING ERRCODE = 'active_sql_transaction', HINT = 'Use READ COMMITTED.';
     END IF;
+    IF {is_here}() IS NOT TRUE THEN
+        RAISE EXCEPTION 'the log was copied from another cluster' USING ERRCODE = 'PGB04';
+    END IF;
     IF NOT EXISTS (SELECT FROM {cursors} WHERE name = cursor_name) THEN
+        SELECT pg_current_snapshot(), coalesce(pg_sequence_last_value('{log_id_seq}'::regclass), 0) INTO snapshot, top;
         -- The xid of this transaction is assigned after the snapshot.
-        SELECT pg_current_snapshot(), coalesce(max(id), 0) INTO snapshot, top FROM {log};
-        INSERT INTO {cursors} (name, system_identifier)
-        SELECT cursor_name, system_identifier FROM pg_control_system()
-        ON CONFLICT DO NOTHING RETURNING cursor_id INTO taken;
+        above := pg_current_xact_id();
+        INSERT INTO {cursors} (name) VALUES (cursor_name) ON CONFLICT (name) DO NOTHING RETURNING cursor_id INTO taken;
         IF FOUND THEN
+            IF start NOT IN ('beginning', 'now') THEN
+                SELECT min(id) INTO first FROM {log} WHERE written_at >= to_timestamp(start::double precision) AND id <= top;
+            END IF;
             IF start = 'beginning' THEN
-                INSERT INTO {acks} (cursor_id, seq, token, lower, high, next) VALUES (taken.cursor_id, 1, 0, '1:1:', 0, '1');
+                INSERT INTO {acks} (cursor_id, seq, token, slot, lower, high, next) VALUES (taken.cursor_id, 1, 0, 0, '1:1:', 0, '1');
+            ELSIF first IS NULL THEN
+                INSERT INTO {acks} (cursor_id, seq, token, slot, lower, high, next)
+                VALUES (taken.cursor_id, 1, 0, 0, snapshot, top, above);
             ELSE
-                IF start <> 'now' THEN
-                    SELECT min(id) INTO first FROM {log} WHERE written_at >= to_timestamp(start::double precision) AND id <= top;
-                END IF;
-                IF first IS NULL THEN
-                    INSERT INTO {acks} (cursor_id, seq, token, lower, high, next)
-                    VALUES (taken.cursor_id, 1, 0, snapshot, top, pg_current_xact_id());
-                ELSE
-                    INSERT INTO {acks} (cursor_id, seq, token, lower, high, next, upper, upper_high, upper_next, last)
-                    VALUES (taken.cursor_id, 1, 0, '1:1:', 0, '1', snapshot, top, pg_current_xact_id(), first - 1);
-                END IF;
+                INSERT INTO {acks} (cursor_id, seq, token, slot, lower, high, next, upper, upper_high, upper_next, last)
+                VALUES (taken.cursor_id, 1, 0, 0, '1:1:', 0, '1', snapshot, top, above, first - 1);
             END IF;
         END IF;
     END IF;
@@ -85,16 +94,21 @@ BEGIN
     WHERE name = cursor_name
         AND (steal OR leased_until IS NULL OR leased_until <= clock_timestamp()
             -- The clock was set back.
-            OR leased_until > clock_timestamp() + lease)
+            OR leased_until > clock_timestamp() + 2 * lease)
     RETURNING cursor_id, token INTO taken;
     IF NOT FOUND THEN
         RETURN;
     END IF;
     LOOP
         SELECT * INTO newest FROM {acks} WHERE cursor_id = taken.cursor_id ORDER BY seq DESC LIMIT 1;
+        IF newest.seq IS NULL THEN
+            RAISE EXCEPTION 'the cursor has no position, as in a dump that was made during a rotation' USING ERRCODE = 'PGB03',
+                HINT = 'Delete the cursor, and open it again.';
+        END IF;
         -- It waits for an acknowledgement in a transaction that is still open.
-        INSERT INTO {acks} (cursor_id, seq, token, lower, high, next, upper, upper_high, upper_next, last, gap_first, gap_last, gap_records)
-        SELECT newest.cursor_id, newest.seq + 1, taken.token, newest.lower, newest.high, newest.next, newest.upper,
+        INSERT INTO {acks} (cursor_id, seq, token, slot, lower, high, next, upper, upper_high, upper_next, last,
+            gap_first, gap_last, gap_records)
+        SELECT newest.cursor_id, newest.seq + 1, taken.token, newest.slot, newest.lower, newest.high, newest.next, newest.upper,
             newest.upper_high, newest.upper_next, newest.last, newest.gap_first, newest.gap_last, newest.gap_records
         ON CONFLICT DO NOTHING;
         EXIT WHEN FOUND;
@@ -106,7 +120,7 @@ $f$;
 -- Returns whether a partition has a record that a cursor has not acknowledged, or has one that is not known to be: one that is not visible in
 -- the snapshot up to which the cursor reads, or whose id is above the last one of its window.
 CREATE OR REPLACE FUNCTION {is_behind}(part regclass, snapshot pg_snapshot, last bigint) RETURNS boolean
-LANGUAGE plpgsql AS $f$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
     has_one boolean;
 BEGIN
@@ -121,10 +135,12 @@ $f$;
 -- Truncates what every cursor has acknowledged, and begins a new slot when the current one is old or large. Returns what it did, or
 -- why not.
 CREATE OR REPLACE FUNCTION {rotate}() RETURNS TABLE (truncated integer, lost bigint, advanced boolean, waits_for text)
-LANGUAGE plpgsql SET lock_timeout = '20ms' AS $f$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '20ms' AS $f$
 DECLARE
     slots regclass[] := ARRAY['{log_0}', '{log_1}', '{log_2}']::regclass[];
     ack_slots regclass[] := ARRAY['{acks_0}', '{acks_1}']::regclass[];
+    ack_slot integer;
+    lost_here bigint;
     settings record;
     slot_number bigint;
     part regclass;
@@ -144,14 +160,12 @@ BEGIN
         RAISE EXCEPTION 'a log is rotated with the isolation %', current_setting('transaction_isolation')
             USING ERRCODE = 'active_sql_transaction', HINT = 'Use READ COMMITTED.';
     END IF;
-    IF NOT pg_try_advisory_xact_lock('{log}'::regclass::oid::bigint) THEN
+    IF NOT pg_try_advisory_xact_lock(hashtextextended('pgbell rotates {log}', 0)) THEN
         waits_for := 'another session that rotates';
         RETURN NEXT;
         RETURN;
     END IF;
-    IF EXISTS (SELECT FROM {cursors} AS cursors CROSS JOIN pg_control_system() AS control
-        WHERE cursors.system_identifier <> control.system_identifier)
-    THEN
+    IF {is_here}() IS NOT TRUE THEN
         -- The snapshots of another cluster say nothing about the records of this one.
         waits_for := 'a rebase, because the log was copied from another cluster';
         RETURN NEXT;
@@ -178,7 +192,8 @@ BEGIN
             waits_for := 'a first cursor';
         END IF;
         FOR behind IN SELECT * FROM {positions} LOOP
-            IF {is_behind}(part, coalesce(behind.upper, behind.lower), behind.last) THEN
+            -- One without a position is behind everything.
+            IF behind.seq IS NULL OR {is_behind}(part, coalesce(behind.upper, behind.lower), behind.last) THEN
                 is_behind := true;
                 waits_for := format('the cursor %s', behind.name);
                 EXIT;
@@ -187,9 +202,11 @@ BEGIN
         CONTINUE WHEN is_behind AND is_forced IS NOT TRUE;
         BEGIN
             EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', part);
+            lost_here := 0;
             -- What was committed before the lock is visible now, and nothing is in flight.
             FOR behind IN SELECT * FROM {positions} LOOP
-                CONTINUE WHEN NOT {is_behind}(part, coalesce(behind.upper, behind.lower), behind.last);
+                CONTINUE WHEN behind.seq IS NOT NULL
+                    AND NOT {is_behind}(part, coalesce(behind.upper, behind.lower), behind.last);
                 IF is_forced IS NOT TRUE THEN
                     RAISE lock_not_available;
                 END IF;
@@ -198,15 +215,17 @@ BEGIN
                     WHERE NOT pg_visible_in_snapshot(xid, $1) AND NOT coalesce(id <= $2 AND pg_visible_in_snapshot(xid, $3), false)',
                     part
                 ) USING behind.lower, behind.last, behind.upper INTO gap;
-                CONTINUE WHEN gap.records = 0;
-                INSERT INTO {acks} (cursor_id, seq, token, lower, high, next, upper, upper_high, upper_next, last,
+                CONTINUE WHEN gap.records = 0 OR behind.seq IS NULL;
+                INSERT INTO {acks} (cursor_id, seq, token, slot, lower, high, next, upper, upper_high, upper_next, last,
                     gap_first, gap_last, gap_records)
-                VALUES (behind.cursor_id, behind.seq + 1, behind.token, behind.lower, behind.high, behind.next, behind.upper,
+                VALUES (behind.cursor_id, behind.seq + 1, behind.token, behind.slot, behind.lower, behind.high, behind.next, behind.upper,
                     behind.upper_high, behind.upper_next, behind.last, least(behind.gap_first, gap.first),
                     greatest(behind.gap_last, gap.last), coalesce(behind.gap_records, 0) + gap.records);
-                lost := lost + gap.records;
+                lost_here := lost_here + gap.records;
             END LOOP;
             EXECUTE format('TRUNCATE %s', part);
+            -- Variables are not restored when this block is undone.
+            lost := lost + lost_here;
             truncated := truncated + 1;
             waits_for := NULL;
         EXCEPTION WHEN lock_not_available OR unique_violation THEN
@@ -225,20 +244,18 @@ BEGIN
         END IF;
     END IF;
 
-    -- The positions: the current ones are copied, the others are truncated.
-    slot_number := pg_sequence_last_value('{ack_slot}'::regclass);
-    part := ack_slots[slot_number % 2 + 1];
+    -- The positions: the current ones of the larger partition are copied to the other one, and it is truncated.
+    ack_slot := (pg_relation_size(ack_slots[2]) > pg_relation_size(ack_slots[1]))::integer;
+    part := ack_slots[ack_slot + 1];
     IF pg_relation_size(part) > 262144 THEN
         BEGIN
             LOCK TABLE {acks} IN ACCESS EXCLUSIVE MODE;
-            INSERT INTO {acks} (cursor_id, seq, token, slot, lower, high, next, upper, upper_high, upper_next, last,
+            INSERT INTO {acks} (cursor_id, seq, token, slot, nonce, lower, high, next, upper, upper_high, upper_next, last,
                 gap_first, gap_last, gap_records, at)
-            SELECT cursor_id, seq, token, (slot_number + 1) % 2, lower, high, next, upper, upper_high, upper_next, last,
+            SELECT cursor_id, seq, token, 1 - ack_slot, nonce, lower, high, next, upper, upper_high, upper_next, last,
                 gap_first, gap_last, gap_records, at
-            FROM {positions} ON CONFLICT DO NOTHING;
+            FROM {positions} WHERE slot = ack_slot;
             EXECUTE format('TRUNCATE %s', part);
-            -- Last: it is not undone.
-            PERFORM nextval('{ack_slot}'::regclass);
         EXCEPTION WHEN lock_not_available THEN
             waits_for := coalesce(waits_for, 'a transaction that acknowledges');
         END;
@@ -259,7 +276,7 @@ CREATE OR REPLACE FUNCTION {read}(
 LANGUAGE plpgsql
 -- Without statistics the planner would sort all that is waiting for each page. Such a plan is refused here, whatever the tables contain, so the
 -- one plan of a session stays right. A plan for each page would take as long as a thousand records.
-SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off SET jit = off SET plan_cache_mode = force_generic_plan
+SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off SET jit = off SET plan_cache_mode = force_generic_plan
 AS $f$
 #variable_conflict use_column
 DECLARE
@@ -271,22 +288,28 @@ BEGIN
     ELSIF pg_is_in_recovery() THEN
         RAISE EXCEPTION 'a cursor is read on a standby, whose snapshots do not list the transactions in progress'
             USING ERRCODE = 'read_only_sql_transaction';
+    ELSIF at_upper IS NULL AND {is_here}() IS NOT TRUE THEN
+        RAISE EXCEPTION 'the log was copied from another cluster' USING ERRCODE = 'PGB04';
+    ELSIF NOT has_sequence_privilege('{log_id_seq}', 'SELECT') THEN
+        -- From version 18 on, the last value would be null.
+        RAISE insufficient_privilege USING MESSAGE = 'permission denied for the sequences of the log';
     END IF;
     RETURN QUERY
-    WITH RECURSIVE place AS MATERIALIZED (
+    WITH place AS MATERIALIZED (
         SELECT
             at_lower AS lower, at_high AS high, at_next AS next, coalesce(at_last, 0) AS last,
             coalesce(at_upper, pg_current_snapshot()) AS upper,
-            coalesce(at_upper_high, greatest(at_high, (SELECT max(id) FROM {log}))) AS upper_high
-    ), assigned (xid) AS (
-        -- The transactions that had an xid when `lower` was taken, and are not listed in it because their xid is not below its xmax.
-        (SELECT log.xid FROM place CROSS JOIN LATERAL (
-            SELECT xid FROM {log} WHERE xid >= pg_snapshot_xmax(place.lower) AND xid < place.next ORDER BY xid LIMIT 1
-        ) AS log WHERE place.last < place.high)
-        UNION ALL
-        SELECT log.xid FROM assigned CROSS JOIN place CROSS JOIN LATERAL (
-            SELECT xid FROM {log} WHERE xid > assigned.xid AND xid < place.next ORDER BY xid LIMIT 1
-        ) AS log
+            -- At least as high as every visible id. The highest visible one could only be found behind all records of a transaction in progress.
+            coalesce(at_upper_high, greatest(at_high, pg_sequence_last_value('{log_id_seq}'::regclass))) AS upper_high
+    ), late (xid) AS (
+        -- The transactions that were in progress in `lower`, and have committed since.
+        SELECT xid FROM place CROSS JOIN LATERAL (
+            SELECT pg_snapshot_xip(place.lower) AS xid
+            UNION ALL
+            -- The snapshot does not list those from its xmax on. They had an xid when `next` was assigned.
+            SELECT number::text::xid8
+            FROM generate_series(pg_snapshot_xmax(place.lower)::text::bigint, place.next::text::bigint - 1) AS number
+        ) AS listed WHERE place.last < place.high AND pg_visible_in_snapshot(xid, place.upper)
     )
     SELECT
         NULL,
@@ -295,15 +318,12 @@ BEGIN
     FROM place
     UNION ALL
     -- Records of transactions that were in progress in `lower`: their ids are among those that were visible.
-    (SELECT log.* FROM place CROSS JOIN (
-        SELECT xid FROM assigned UNION SELECT pg_snapshot_xip(at_lower)
-    ) AS late CROSS JOIN LATERAL (
+    (SELECT log.* FROM place CROSS JOIN late CROSS JOIN LATERAL (
         SELECT id, key, {payload_text}, headers::text, (date_part('epoch', written_at) * 1000000)::bigint FROM {log}
         -- The comparison of rows is what the index on both columns is for.
         WHERE (xid, id) > (late.xid, place.last) AND (xid, id) <= (late.xid, place.high)
-            AND pg_visible_in_snapshot(xid, place.upper)
         ORDER BY xid, id LIMIT page_size
-    ) AS log WHERE place.last < place.high ORDER BY log.id LIMIT page_size)
+    ) AS log ORDER BY log.id LIMIT page_size)
     UNION ALL
     -- Records with higher ids than all that were visible in `lower`.
     (SELECT log.* FROM place CROSS JOIN LATERAL (

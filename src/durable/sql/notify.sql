@@ -1,4 +1,4 @@
-CREATE OR REPLACE FUNCTION {notify}() RETURNS trigger LANGUAGE plpgsql AS $f$
+CREATE OR REPLACE FUNCTION {notify}() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
 BEGIN
     PERFORM pg_notify(TG_ARGV[0], '');
     RETURN NULL;

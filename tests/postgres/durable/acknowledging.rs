@@ -10,6 +10,7 @@ on_every_version! {
     what_was_not_acknowledged_is_received_again
     an_acknowledgement_in_a_transaction_is_undone_with_it
     a_reader_that_lost_the_cursor_cannot_acknowledge
+    a_receipt_of_a_position_that_a_failover_has_lost_is_refused
 }
 
 fn what_was_not_acknowledged_is_received_again(major: u32) {
@@ -87,7 +88,7 @@ fn an_acknowledgement_in_a_transaction_is_undone_with_it(major: u32) {
         let error = user.query(&ack, &[Some(&receipt.to_string())]).await.unwrap_err();
         assert_eq!(error.sqlstate(), Some("40001"), "{error}");
         sql(&mut user, "ROLLBACK").await;
-        for wrong in ["", "1 2 3", "a b c d e f g h i j"] {
+        for wrong in ["", "1 2 3", "a b c d e f g h i j", "a b c d e f g h i j k"] {
             assert!(user.query(&ack, &[Some(wrong)]).await.is_err(), "{wrong:?}");
         }
         nothing(&mut cursor).await;
@@ -123,5 +124,30 @@ fn a_reader_that_lost_the_cursor_cannot_acknowledge(major: u32) {
         second.close().await;
         let status = log.outbox.status().await.unwrap();
         assert!(!status.cursors[0].is_leased, "{status:?}");
+    });
+}
+
+/// The position after the failover has the same number, and another one follows it. The xids of the lost one are assigned again.
+fn a_receipt_of_a_position_that_a_failover_has_lost_is_refused(major: u32) {
+    let server = Server::of(major);
+    run(async {
+        let log = Log::with(server, &text().notify_on_commit(true)).await;
+        let mut user = log.session().await;
+        let mut cursor = log.open("reader").await;
+        let ack = log.outbox.ack_sql();
+        add(&mut user, "", "one").await;
+        let first = look(&mut cursor).await.1.to_string();
+        user.query(&ack, &[Some(&first)]).await.unwrap();
+        add(&mut user, "", "two").await;
+        let (found, lost) = look(&mut cursor).await;
+        assert_eq!(found, ["two"]);
+        // The end of the log of the server is lost.
+        sql(&mut user, "DELETE FROM outbox_acks WHERE seq = (SELECT max(seq) FROM outbox_acks)")
+            .await;
+        user.query(&ack, &[Some(&first)]).await.unwrap();
+        let error = user.query(&ack, &[Some(&lost.to_string())]).await.unwrap_err();
+        assert_eq!(error.sqlstate(), Some("PGB02"), "{error}");
+        assert_eq!(take(&mut cursor).await, ["two"]);
+        cursor.close().await;
     });
 }

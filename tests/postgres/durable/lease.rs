@@ -183,3 +183,37 @@ fn a_cursor_does_not_wait_for_a_writer_that_locks_the_log() {
         reading.await.unwrap().close().await;
     });
 }
+
+/// A transaction that is prepared stays open also after a crash.
+#[test]
+fn a_reader_waits_for_an_acknowledgement_that_is_prepared() {
+    let server = Server::with(|builder| {
+        builder.setting("max_prepared_transactions", "5").setting("synchronous_commit", "on")
+    });
+    run(async {
+        let log = Log::new(server).await;
+        let mut user = log.session().await;
+        add(&mut user, "", "one").await;
+        let mut first = log.open("reader").await;
+        let (_, receipt) = look(&mut first).await;
+        sql(&mut user, "BEGIN").await;
+        user.query(&log.outbox.ack_sql(), &[Some(&receipt.to_string())]).await.unwrap();
+        sql(&mut user, "PREPARE TRANSACTION 'ack'").await;
+        drop(first);
+        log.server.cluster.stop(Mode::Immediate).unwrap();
+        log.server.cluster.start_again().unwrap();
+        let mut user = log.session().await;
+        let opening = log.cursor("reader").take_over().open();
+        {
+            let mut second = std::pin::pin!(opening);
+            tokio::select! {
+                _ = second.as_mut() => panic!("the acknowledgement is not committed"),
+                () = tokio::time::sleep(Duration::from_secs(4)) => {}
+            }
+            sql(&mut user, "COMMIT PREPARED 'ack'").await;
+            let mut second = second.await.unwrap();
+            nothing(&mut second).await;
+            second.close().await;
+        }
+    });
+}

@@ -55,9 +55,9 @@ fn a_page_size_that_is_changed_is_that_of_the_next_batch(major: u32) {
 
 /// A position of a cluster with higher xids seems to include whatever this one writes.
 fn a_rotation_before_a_rebase_removes_no_unread_record(major: u32) {
-    const COPY: &str = "INSERT INTO outbox_acks (cursor_id, seq, token, lower, high, next)
-        SELECT cursor_id, seq + 1, token, '1000000:1000000:', 0, '1000000' FROM outbox_positions;
-        UPDATE outbox_cursors SET system_identifier = 1";
+    const COPY: &str = "INSERT INTO outbox_acks (cursor_id, seq, token, slot, lower, high, next)
+        SELECT cursor_id, seq + 1, token, slot, '1000000:1000000:', 0, '1000000' FROM outbox_positions;
+        UPDATE outbox_settings SET system_identifier = 1";
     let server = Server::of(major);
     run(async {
         let log = Log::with(server, &text().partition_age(Duration::ZERO)).await;

@@ -307,3 +307,26 @@ async fn look_is_pending(cursor: &mut pgbell::durable::Cursor) -> Option<Vec<Str
     let mut next = std::pin::pin!(look(cursor));
     poll_once(next.as_mut()).await.map(|(found, _)| found)
 }
+
+/// The server converts nothing in such a database, and checks what it sends.
+#[test]
+fn a_record_that_is_not_utf8_is_an_error_until_it_is_corrected() {
+    use pgbell::durable::{Outbox, OutboxSettings, PayloadType};
+    let server = Server::start();
+    run(async {
+        let mut admin = server.connection().await;
+        sql(&mut admin, "CREATE DATABASE bytes ENCODING 'SQL_ASCII' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'").await;
+        let url = server.cluster.url("postgres", server.cluster.superuser_password(), "bytes");
+        let outbox = Outbox::new(url.as_str(), "outbox").unwrap();
+        outbox.init(&OutboxSettings::new().payload(PayloadType::Text)).await.unwrap();
+        let mut writer = pgbell::Connection::connect(url.as_str()).await.unwrap();
+        add(&mut writer, "", "one").await;
+        sql(&mut writer, "INSERT INTO outbox (payload) VALUES (E'\\xff')").await;
+        let mut cursor = outbox.cursor("reader").open().await.unwrap();
+        let error = cursor.next().await.unwrap_err();
+        assert_eq!((error.kind(), error.sqlstate()), (ErrorKind::Server, Some("22021")), "{error}");
+        sql(&mut writer, "UPDATE outbox SET payload = 'two' WHERE id = 2").await;
+        assert_eq!(take(&mut cursor).await, ["one", "two"]);
+        cursor.close().await;
+    });
+}
