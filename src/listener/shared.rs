@@ -10,8 +10,6 @@ use crate::error::{Error, ErrorKind, contain};
 use crate::net::SessionProcessId;
 use crate::proto::ring::Pins;
 use crate::proto::supervisor::{LogEvent, Owner, State};
-#[cfg(all(test, feature = "testing"))]
-use crate::queue::CountedState;
 use crate::queue::{End, QueueCounters, StateWatch};
 
 #[derive(Debug)]
@@ -49,8 +47,8 @@ impl ListenerShared {
     }
 
     #[cfg(all(test, feature = "testing"))]
-    pub(crate) fn watch(&self) -> tokio::sync::watch::Receiver<CountedState> {
-        self.state.subscribe()
+    pub(crate) fn times(&self, state: State) -> u64 {
+        self.state.times(state)
     }
 
     pub(super) fn end(&self, cause: Error) {

@@ -27,6 +27,7 @@ mod source;
 mod state_watch;
 #[cfg(test)]
 mod tests;
+mod wake_all;
 
 pub(crate) use self::chunk::Chunk;
 pub(crate) use self::counters::QueueCounters;
@@ -41,6 +42,5 @@ pub(crate) use self::recv::Recv;
 pub(crate) use self::reused_buffer::ReusedBuffer;
 pub(crate) use self::sink::RingSink;
 pub(crate) use self::source::{RingSource, Source};
-#[cfg(all(test, feature = "testing"))]
-pub(crate) use self::state_watch::CountedState;
 pub(crate) use self::state_watch::StateWatch;
+pub(crate) use self::wake_all::WakeAll;

@@ -66,9 +66,8 @@ impl Simulation {
     /// Checks after a poll of the task that every answer was sent, and that a handle shows the state of the supervisor.
     pub(super) fn check_published(&mut self, supervisor: &Supervisor<SharedSink>) {
         self.check_answers();
-        let watch = self.shared.watch();
         for state in [State::CatchingUp, State::Connected, State::Reconnecting] {
-            let (entered, shown) = (self.entered[state as usize], watch.borrow().times(state));
+            let (entered, shown) = (self.entered[state as usize], self.shared.times(state));
             if entered != shown {
                 self.fail(format!(
                     "{state:?} was entered {entered} times, and a handle shows {shown}"

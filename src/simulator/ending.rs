@@ -100,8 +100,7 @@ impl Simulation {
         log_line!(self, "the task has ended");
         self.has_task_ended = true;
         self.close_dropped();
-        let watch = self.shared.watch();
-        let shown = (self.shared.state(), watch.borrow().times(State::Closed));
+        let shown = (self.shared.state(), self.shared.times(State::Closed));
         if shown != (State::Closed, 1) {
             return self.fail(format!("the task has ended, and a handle shows {shown:?}"));
         }

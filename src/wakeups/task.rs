@@ -5,11 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
-
 use super::doorbell::Doorbell;
-use crate::error::{Error, ErrorKind, contain};
+use crate::error::{Error, ErrorKind};
 use crate::proto::wire;
+use crate::queue::WakeAll;
 
 /// The interval of the poll, by default.
 const INTERVAL: Duration = Duration::from_secs(30);
@@ -100,7 +99,7 @@ pub(super) struct TaskShared {
     channels: BTreeSet<String>,
     doorbell: Mutex<Doorbell>,
     /// Wakes one worker for each wake-up.
-    pub(super) bell: Notify,
+    pub(super) bell: WakeAll,
     is_closed: AtomicBool,
 }
 
@@ -112,7 +111,7 @@ impl TaskShared {
             batch_size,
             channels,
             doorbell: Mutex::new(Doorbell::new(interval, batch_size)),
-            bell: Notify::new(),
+            bell: WakeAll::default(),
             is_closed: AtomicBool::new(false),
         }
     }
@@ -133,7 +132,7 @@ impl TaskShared {
     pub(super) fn wake(&self) {
         let is_rung = self.lock().is_rung();
         if is_rung {
-            let _ = contain(|| self.bell.notify_one());
+            self.bell.wake_one();
         }
     }
 
@@ -144,8 +143,7 @@ impl TaskShared {
 
     /// Wakes every worker.
     pub(super) fn wake_all(&self) {
-        // Each waker is called at most once, so the loop ends.
-        while contain(|| self.bell.notify_waiters()).is_err() {}
+        self.bell.wake();
     }
 
     pub(super) fn is_closed(&self) -> bool {

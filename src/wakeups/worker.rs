@@ -67,9 +67,10 @@ impl WakeWorker {
     /// A dropped future loses nothing: what it waited for wakes the next call, or another worker.
     pub async fn wake(&self) -> Result<Wake, Error> {
         let task = &self.task;
+        let _wait = task.bell.begin_wait();
         loop {
             // Before the check: what happens after it wakes this worker.
-            let mut rung = pin!(task.bell.notified());
+            let mut rung = pin!(task.bell.woken());
             rung.as_mut().enable();
             if task.is_closed() {
                 return Err(Error::new(ErrorKind::Closed, "the wake-ups are closed"));
@@ -120,7 +121,7 @@ impl WakeWorker {
         let at = Instant::now().into_std().checked_add(delay);
         if self.task.lock().retry_at(at) {
             // A worker that waits must wait for a shorter time.
-            self.task.bell.notify_one();
+            self.task.bell.wake_one();
         }
         false
     }

@@ -4,8 +4,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
-
 use super::record::{Content, MemoryRecord};
 use super::store::Store;
 use super::stored_cursors::{AckRefusal, StoredPosition, Take};
@@ -52,8 +50,8 @@ pub(in crate::durable) struct MemoryCursor {
     shared: Arc<MemoryShared>,
     /// The number of the cursor in its log.
     pub(in crate::durable) id: i64,
-    /// Changes that the last read has not seen.
-    changes: watch::Receiver<u64>,
+    /// The changes before the last read.
+    seen: u64,
 }
 
 impl MemoryOutbox {
@@ -70,7 +68,7 @@ impl MemoryOutbox {
         steal: bool,
     ) -> Option<(MemoryCursor, i64)> {
         // Before the first look, so that no change is missed.
-        let mut changes = self.shared.changes.subscribe();
+        let mut seen = self.shared.changes.count();
         loop {
             let taken = {
                 let mut log = self.shared.lock();
@@ -84,16 +82,10 @@ impl MemoryOutbox {
                 Take::Taken { cursor: id, token } => {
                     // The reader before this one is fenced.
                     self.shared.wake();
-                    return Some((
-                        MemoryCursor { shared: self.shared.clone(), id, changes },
-                        token,
-                    ));
+                    return Some((MemoryCursor { shared: self.shared.clone(), id, seen }, token));
                 }
                 Take::Leased => return None,
-                Take::Locked => {
-                    // The sender is in `shared`.
-                    let _ = changes.changed().await;
-                }
+                Take::Locked => seen = self.shared.changes.wait(seen).await,
             }
         }
     }
@@ -107,7 +99,7 @@ impl MemoryCursor {
         limit: usize,
     ) -> Option<MemoryPage> {
         // Before the read, so that a change after it ends the next wait.
-        self.changes.mark_unchanged();
+        self.seen = self.shared.changes.count();
         let mut log = self.shared.lock();
         let newest = log.cursors.newest(self.id)?.clone();
         let page = log.store.read(place, limit);
@@ -126,13 +118,12 @@ impl MemoryCursor {
     /// # Cancel safety
     /// If the future is dropped, nothing is acknowledged.
     pub(in crate::durable) async fn ack(&self, after: &StoredPosition) -> Result<(), AckRefusal> {
-        let mut changes = self.shared.changes.subscribe();
+        let mut seen = self.shared.changes.count();
         loop {
             if let Some(answer) = self.shared.lock().cursors.ack(self.id, after, None) {
                 return answer;
             }
-            // The sender is in `shared`.
-            let _ = changes.changed().await;
+            seen = self.shared.changes.wait(seen).await;
         }
     }
 
@@ -152,8 +143,7 @@ impl MemoryCursor {
     /// # Cancel safety
     /// If the future is dropped, the change is not lost.
     pub(in crate::durable) async fn wait(&mut self) {
-        // The sender is in `shared`.
-        let _ = self.changes.changed().await;
+        self.seen = self.shared.changes.wait(self.seen).await;
     }
 }
 

@@ -6,6 +6,7 @@
 //! ```
 //! Both are under one lock, as one statement of a server is one step. What the functions of a log do in SQL, [`StoredCursors`] does here.
 
+mod changes;
 mod cursor;
 mod record;
 mod store;
@@ -17,8 +18,7 @@ mod transaction;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::watch;
-
+use self::changes::Changes;
 pub(super) use self::cursor::{MemoryCursor, MemoryPage};
 use self::record::Content;
 pub(super) use self::record::MemoryRecord;
@@ -27,7 +27,6 @@ use self::stored_cursors::StoredCursors;
 pub(super) use self::stored_cursors::{AckRefusal, StoredPosition};
 pub use self::transaction::MemoryTransaction;
 use super::cursor_builder::{CursorBuilder, Target};
-use crate::error::contain;
 
 /// A log in memory, for tests without a server.
 ///
@@ -72,8 +71,7 @@ pub struct MemoryOutbox {
 /// What the clones, transactions and cursors of a log share.
 pub(super) struct MemoryShared {
     log: Mutex<MemoryLog>,
-    /// Counts what a reader or a call that waits must see.
-    changes: watch::Sender<u64>,
+    changes: Changes,
 }
 
 pub(super) struct MemoryLog {
@@ -86,7 +84,7 @@ impl MemoryOutbox {
     #[must_use]
     pub fn new() -> Self {
         let log = MemoryLog { store: Store::new(FIRST_XID), cursors: StoredCursors::default() };
-        let shared = MemoryShared { log: Mutex::new(log), changes: watch::Sender::new(0) };
+        let shared = MemoryShared { log: Mutex::new(log), changes: Changes::default() };
         Self { shared: Arc::new(shared) }
     }
 
@@ -132,12 +130,7 @@ impl MemoryShared {
 
     /// Wakes everything that waits. The lock is not held, since wakers are code of the user.
     fn wake(&self) {
-        // They may also panic. Each is called at most once, so the loop ends.
-        let mut result =
-            contain(|| self.changes.send_modify(|count| *count = count.wrapping_add(1)));
-        while result.is_err() {
-            result = contain(|| self.changes.send_modify(|_| ()));
-        }
+        self.changes.add();
     }
 }
 

@@ -81,7 +81,7 @@ impl MemoryTransaction {
         after: &StoredPosition,
     ) -> Result<(), AckRefusal> {
         // Before the first look, so that no change is missed.
-        let mut changes = self.shared.changes.subscribe();
+        let mut seen = self.shared.changes.count();
         loop {
             {
                 let mut log = self.shared.lock();
@@ -90,8 +90,7 @@ impl MemoryTransaction {
                     return answer;
                 }
             }
-            // The sender is in `shared`.
-            let _ = changes.changed().await;
+            seen = self.shared.changes.wait(seen).await;
         }
     }
 
