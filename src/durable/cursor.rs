@@ -6,6 +6,7 @@ use tokio::time::sleep;
 
 use super::batch::{Batch, Delivery, Receipt};
 use super::cursor_builder::PAGE_SIZE_MAX;
+use super::cursor_handle::CursorHandle;
 use super::page::{Newest, Page};
 use super::position::Position;
 use super::refusal::{fenced, is_retried, stale};
@@ -54,9 +55,9 @@ pub struct Cursor {
     last_error: Option<Error>,
     rotates: bool,
     rotated: Instant,
-    /// Something was acknowledged since the last rotation.
+    /// Something was acknowledged, and the log was not empty after the last rotation.
     has_progressed: bool,
-    stats: CursorStats,
+    handle: CursorHandle,
 }
 
 /// A batch that was handed out.
@@ -103,7 +104,7 @@ impl Cursor {
             rotates,
             rotated: Instant::now(),
             has_progressed: false,
-            stats: CursorStats::default(),
+            handle: CursorHandle::default(),
         }
     }
 
@@ -154,7 +155,7 @@ impl Cursor {
                 Ok(Some(delivery)) => return Ok(Some(Batch::new(self, delivery))),
                 Ok(None) => {}
                 Err(error) => {
-                    self.last_error = Some(error.clone().brief());
+                    self.failed(&error);
                     return Err(error);
                 }
             }
@@ -167,22 +168,33 @@ impl Cursor {
         if let Some(error) = &self.ended {
             return Err(error.clone());
         }
-        if self.has_progressed && self.rotates && self.rotated.elapsed() >= ROTATION_INTERVAL {
-            // A role may have no right to rotate; another reader may do it.
-            (self.rotated, self.has_progressed) = (Instant::now(), false);
-            match self.source.rotate().await {
-                Ok(rotation) => telemetry::rotated(&self.name, &rotation),
-                Err(error) => {
-                    telemetry::not_rotated(&self.name, &error);
-                    self.last_error = Some(error.brief());
-                }
-            }
+        if self.has_progressed && self.rotated.elapsed() >= ROTATION_INTERVAL {
+            self.rotate().await;
         }
         // Whether the last batch was acknowledged is in the answer.
         let place = self.pending.as_ref().map_or(&self.place, |pending| &pending.position);
         let (page, limit) = self.source.read(self.token, place, self.page_size).await?;
-        self.backoff.reset();
+        self.succeeded();
         Ok(self.handle_page(page, limit))
+    }
+
+    /// Rotates the log. If records are left, it is due again after a minute.
+    async fn rotate(&mut self) {
+        (self.rotated, self.has_progressed) = (Instant::now(), false);
+        if !self.rotates {
+            return;
+        }
+        match self.source.rotate().await {
+            Ok(rotation) => {
+                telemetry::rotated(&self.name, &rotation);
+                self.has_progressed = !rotation.is_empty;
+            }
+            // A role may have no right to rotate; another reader may do it.
+            Err(error) => {
+                telemetry::not_rotated(&self.name, &error);
+                self.failed(&error);
+            }
+        }
     }
 
     /// Decides what follows from a page.
@@ -201,7 +213,7 @@ impl Cursor {
             }
             Some(_) => {
                 telemetry::rewound(&self.name);
-                self.stats.rewinds += 1;
+                self.handle.count(|stats| stats.rewinds += 1);
                 false
             }
             None => position == self.stored,
@@ -222,8 +234,10 @@ impl Cursor {
             self.place = after;
             return None;
         }
-        self.stats.batches += 1;
-        self.stats.records += u64::try_from(records.len()).unwrap_or(u64::MAX);
+        self.handle.count(|stats| {
+            stats.batches += 1;
+            stats.records += u64::try_from(records.len()).unwrap_or(u64::MAX);
+        });
         if let Some(gap) = gap {
             telemetry::lost(&self.name, gap);
         }
@@ -235,8 +249,10 @@ impl Cursor {
     }
 
     fn handle_acknowledged(&mut self, Pending { position, lost, .. }: Pending) {
-        self.stats.acknowledged += 1;
-        self.stats.lost = self.stats.lost.saturating_add(lost);
+        self.handle.count(|stats| {
+            stats.acknowledged += 1;
+            stats.lost = stats.lost.saturating_add(lost);
+        });
         self.has_progressed = true;
         (self.stored, self.place) = (position.clone(), position);
     }
@@ -267,7 +283,7 @@ impl Cursor {
                 return Err(self.refused(stale()));
             }
         }
-        self.backoff.reset();
+        self.succeeded();
         if let Some(pending) = self.pending.take() {
             self.handle_acknowledged(pending);
         }
@@ -292,16 +308,28 @@ impl Cursor {
         error
     }
 
+    fn failed(&mut self, error: &Error) {
+        self.last_error = Some(error.clone().brief());
+        self.handle.failed(error);
+    }
+
+    /// The server has answered.
+    fn succeeded(&mut self) {
+        self.backoff.reset();
+        self.handle.retrying(false);
+    }
+
     /// Waits before the next attempt, if the error may pass.
     ///
     /// # Errors
     /// The error, if it does not pass.
     async fn wait_after(&mut self, error: Error) -> Result<(), Error> {
-        self.last_error = Some(error.clone().brief());
+        self.failed(&error);
         if self.ended.is_some() || !is_retried(&error) {
             return Err(error);
         }
-        self.stats.retries += 1;
+        self.handle.count(|stats| stats.retries += 1);
+        self.handle.retrying(true);
         let delay = self.backoff.next();
         telemetry::retrying(&self.name, &error, delay);
         sleep(delay).await;
@@ -326,7 +354,13 @@ impl Cursor {
     /// Returns the counters.
     #[must_use]
     pub fn stats(&self) -> CursorStats {
-        self.stats
+        self.handle.stats()
+    }
+
+    /// Returns a handle, which shows the counters and the last error also while a call of the cursor waits.
+    #[must_use]
+    pub fn handle(&self) -> CursorHandle {
+        self.handle.clone()
     }
 
     /// Returns the last error of a call of the server, also if the call was made again and succeeded then.
@@ -335,11 +369,15 @@ impl Cursor {
         self.last_error.as_ref()
     }
 
-    /// Ends the lease, so that another reader need not wait for it, and the sessions.
+    /// [Rotates](crate::durable::Outbox::rotate) the log if something was acknowledged since the last time, and ends the lease, so that another
+    /// reader need not wait for it, and the sessions.
     ///
     /// # Cancel safety
     /// If the future is dropped, the sessions end, and the lease may stay.
-    pub async fn close(self) {
+    pub async fn close(mut self) {
+        if self.has_progressed && self.ended.is_none() && self.source.is_open() {
+            self.rotate().await;
+        }
         self.source.close(self.token).await;
     }
 }

@@ -215,8 +215,8 @@ impl Outbox {
     /// Empties each partition that every cursor has acknowledged, or that exceeds a limit of the [settings](OutboxSettings), and begins the next
     /// partition when the current one is old or large.
     ///
-    /// Cursors do that by themselves. It is needed only if none of them may, and can then be called by a scheduler, also in SQL: `SELECT * FROM
-    /// …_rotate()`. Partitions are truncated, so no dead rows are left. It waits at most 20 ms for each lock, and tries no further then: an open or
+    /// Cursors do that by themselves. It is needed if none of them may, or if no reader runs for a long time, and can then be called by a scheduler, also
+    /// in SQL: `SELECT * FROM …_rotate()`. Partitions are truncated, so no dead rows are left. It waits at most 20 ms for each lock, and tries no further then: an open or
     /// prepared transaction that has written to a partition delays it. A transaction with an older snapshot sees an emptied partition as empty. If
     /// there is no cursor, only the limits empty a partition.
     ///

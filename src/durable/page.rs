@@ -45,7 +45,7 @@ impl Newest {
 #[derive(Debug)]
 pub(super) struct Page {
     pub(super) newest: Newest,
-    /// Up to where records were read. `None` if there are none.
+    /// Up to where records were read. `None` if there are none, and no id is higher than those before.
     pub(super) upper: Option<Upper>,
     pub(super) records: Records,
 }

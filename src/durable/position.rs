@@ -81,10 +81,11 @@ impl Position {
                 let window = window.clone().unwrap_or_else(|| upper.clone().into());
                 Self { window: Some(Window { last, ..window }), ..self.clone() }
             }
-            // Nothing is new, so the old snapshot says the same as this one.
-            (None, None) => self.clone(),
+            // A limit of zero.
+            (None, None) if is_full => self.clone(),
             (_, Some(window)) => Self::at(window.clone().into()),
-            (Some(_), None) => Self::at(upper.clone()),
+            // Without rows too: nothing is new, so the new snapshot says the same as the old one.
+            (_, None) => Self::at(upper.clone()),
         }
     }
 
@@ -201,10 +202,10 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_page_at_rest_changes_nothing() {
+    fn an_empty_page_at_rest_moves_the_position_to_its_snapshot() {
         let position = position("10:20:12 100 30 - - - -");
-        let after = position.after_page(&upper("31:32:", 100, 33), None, false);
-        assert_eq!(after, position);
+        let after = position.after_page(&upper("31:32:", 150, 33), None, false);
+        assert_eq!(after.to_string(), "31:32: 150 33 - - - -");
         // A limit of zero rows is not a way to skip any.
         assert_eq!(position.after_page(&upper("31:32:", 100, 33), None, true), position);
     }

@@ -27,6 +27,10 @@ pub(super) fn explained(error: Error) -> Error {
         Some(WRONG_CLUSTER) => (ErrorKind::Schema, REBASE_HINT),
         // Undefined table, function, column, schema, object.
         Some("42P01" | "42883" | "42703" | "3F000" | "42704") => (ErrorKind::Schema, INIT_HINT),
+        Some("25006") => (
+            ErrorKind::Standby,
+            "connect to a primary, with default_transaction_read_only off for the role",
+        ),
         Some("42501") => (
             error.kind(),
             "grant the role the rights that the chapter about durability of the guide lists",

@@ -17,10 +17,13 @@ pub struct Rotation {
     pub advanced: bool,
     /// What a partition waits for that could not be truncated.
     pub waits_for: Option<String>,
+    /// The log has no records any more. Until then there is something to rotate later.
+    pub is_empty: bool,
 }
 
 impl Rotation {
-    pub(super) const SQL: &str = "SELECT truncated, lost, advanced, waits_for FROM {rotate}()";
+    pub(super) const SQL: &str =
+        "SELECT truncated, lost, advanced, waits_for, is_empty FROM {rotate}()";
 
     pub(super) fn from_rows(rows: &Rows) -> Result<Self, Error> {
         let row = rows.get(0).ok_or_else(malformed)?;
@@ -31,6 +34,7 @@ impl Rotation {
             lost: number(1).ok_or_else(malformed)?,
             advanced: row.get(2) == Some("t"),
             waits_for: row.get(3).map(str::to_owned),
+            is_empty: row.get(4) == Some("t"),
         })
     }
 }

@@ -18,6 +18,9 @@ use crate::wakeups::{WakeWorker, Wakeups};
 /// How many times the limit of a page is divided by four because its result is too large.
 const DIVISIONS_MAX: u32 = 16;
 
+/// After how many pages a larger one is tried again.
+const DIVIDED_PAGES: u32 = 16;
+
 /// The texts of the statements, with the names of the tables.
 #[derive(Debug)]
 struct Statements {
@@ -42,8 +45,10 @@ pub(super) struct ServerCursor {
     interval: Duration,
     lease: Duration,
     renewed: Instant,
-    /// How many more pages are smaller than the limit, because a result was too large.
+    /// How many times the limit is divided by four at the moment, because a result was too large.
     division: u32,
+    /// The pages that were read with this division.
+    divided_pages: u32,
 }
 
 /// How a cursor waits.
@@ -72,7 +77,22 @@ impl ServerCursor {
             identity: names.fill(include_str!("sql/identity.sql")),
         };
         let Waiting { worker, wakeups, interval, lease, renewed } = waiting;
-        Self { id, session, statements, worker, wakeups, interval, lease, renewed, division: 0 }
+        Self {
+            id,
+            session,
+            statements,
+            worker,
+            wakeups,
+            interval,
+            lease,
+            renewed,
+            division: 0,
+            divided_pages: 0,
+        }
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.session.is_open()
     }
 
     /// Runs a statement, after the cluster of a new session was checked.
@@ -108,10 +128,13 @@ impl ServerCursor {
             match self.read_up_to(token, place, limit).await {
                 // The statement has only read.
                 Err(error) if error.kind() == ErrorKind::Unsupported && limit > 1 => {
-                    self.division = self.division.saturating_add(1);
+                    (self.division, self.divided_pages) = (self.division.saturating_add(1), 0);
                 }
                 Ok(page) => {
-                    self.division = self.division.saturating_sub(1);
+                    self.divided_pages += 1;
+                    if self.divided_pages >= DIVIDED_PAGES {
+                        (self.division, self.divided_pages) = (self.division.saturating_sub(1), 0);
+                    }
                     return Ok((page, limit));
                 }
                 Err(error) => return Err(error),
@@ -158,10 +181,15 @@ impl ServerCursor {
 
     pub(super) async fn renew(&mut self, token: i64) -> Result<bool, Error> {
         let begun = Instant::now();
-        let (id, token) = (self.id.to_string(), token.to_string());
-        let rows = self.query(Sql::Renew, &[Some(&id), Some(&token)]).await?;
+        let (id, token_text) = (self.id.to_string(), token.to_string());
+        let rows = self.query(Sql::Renew, &[Some(&id), Some(&token_text)]).await?;
+        if rows.rows_affected() != Some(1) {
+            // It was deleted, or another reader has it.
+            self.position().await?;
+            return Ok(false);
+        }
         self.renewed = begun;
-        Ok(rows.rows_affected() == Some(1))
+        Ok(true)
     }
 
     pub(super) async fn rotate(&mut self) -> Result<Rotation, Error> {

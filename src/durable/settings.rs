@@ -58,7 +58,8 @@ impl OutboxSettings {
         self
     }
 
-    /// See [`partition_age`](Self::partition_age). By default 256 MiB, with the indexes.
+    /// See [`partition_age`](Self::partition_age). By default 256 MiB, with the indexes. With [`max_bytes`](Self::max_bytes) a partition has at most
+    /// a third of that.
     pub fn partition_bytes(mut self, bytes: u64) -> Self {
         self.slot_bytes = bytes;
         self

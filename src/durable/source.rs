@@ -66,11 +66,19 @@ impl Source {
         }
     }
 
+    /// Returns whether it can be reached without another session.
+    pub(super) fn is_open(&self) -> bool {
+        match self {
+            Self::Server(server) => server.is_open(),
+            Self::Memory(_) => true,
+        }
+    }
+
     /// Rotates the log. One in memory keeps everything.
     pub(super) async fn rotate(&mut self) -> Result<Rotation, Error> {
         match self {
             Self::Server(server) => server.rotate().await,
-            Self::Memory(_) => Ok(Rotation::default()),
+            Self::Memory(_) => Ok(Rotation { is_empty: true, ..Rotation::default() }),
         }
     }
 

@@ -18,6 +18,8 @@ pub struct OutboxStatus {
     pub payload: PayloadType,
     /// The size of all partitions with their indexes, in bytes.
     pub bytes: u64,
+    /// The size of the stored positions with their indexes, in bytes. Beyond 256 KiB they are rotated.
+    pub position_bytes: u64,
     /// The highest id.
     pub highest_id: i64,
     /// The age of the oldest record, by the clock of the server.
@@ -68,6 +70,7 @@ impl OutboxStatus {
         Ok(Self {
             payload,
             bytes: number(row, 0).unwrap_or_default(),
+            position_bytes: number(row, 6).unwrap_or_default(),
             highest_id: number(row, 1).unwrap_or_default(),
             oldest: micros(row, 2),
             max_age: micros(row, 4),

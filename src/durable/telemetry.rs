@@ -64,7 +64,7 @@ pub(super) fn retrying(cursor: &str, error: &Error, delay: Duration) {
 pub(super) fn rotated(cursor: &str, rotation: &Rotation) {
     #[cfg(feature = "tracing")]
     let _ = contain(|| {
-        let Rotation { truncated, lost, advanced, waits_for } = rotation;
+        let Rotation { truncated, lost, advanced, waits_for, is_empty: _ } = rotation;
         let waits_for = waits_for.as_deref();
         tracing::debug!(cursor, truncated, lost, advanced, waits_for, "log rotated");
     });

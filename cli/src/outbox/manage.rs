@@ -46,7 +46,7 @@ pub(super) async fn check(args: Log) -> Result<Exit, Failure> {
 
 pub(super) async fn rotate(args: Rotate) -> Result<Exit, Failure> {
     let done = args.log.open()?.rotate().await.map_err(refused)?;
-    let Rotation { truncated, lost, advanced, ref waits_for, .. } = done;
+    let Rotation { truncated, lost, advanced, ref waits_for, is_empty, .. } = done;
     if lost > 0 {
         let records = counted(lost, "record was", "records were");
         console::line(&format!(
@@ -55,7 +55,8 @@ pub(super) async fn rotate(args: Rotate) -> Result<Exit, Failure> {
     }
     if args.json {
         let report = json!({
-            "truncated": truncated, "lost": lost, "advanced": advanced, "waits_for": waits_for
+            "truncated": truncated, "lost": lost, "advanced": advanced, "waits_for": waits_for,
+            "is_empty": is_empty
         });
         let mut out = Vec::new();
         record::push_json(&report, &mut out);

@@ -1,9 +1,10 @@
 //! `pgbell outbox read`: prints the records of a cursor on stdout, one per line.
 
+use std::convert::Infallible;
 use std::future::pending;
 use std::time::{Duration, SystemTime};
 
-use pgbell::durable::{Batch, Cursor, Outbox};
+use pgbell::durable::{Batch, Cursor, CursorHandle, Outbox};
 use pgbell::{Error, ErrorKind};
 use tokio::time::{sleep, timeout};
 
@@ -24,6 +25,9 @@ const PAGE_RECORDS: u64 = 1_000;
 /// The time between two extensions of the lease while the reader of the output is slow. The lease is 30 s.
 const RENEW_INTERVAL: Duration = Duration::from_secs(10);
 
+/// How often is looked whether the session was lost.
+const OUTAGE_INTERVAL: Duration = Duration::from_secs(1);
+
 /// The longest time for the end of the lease when the program ends.
 const CLOSE_MAX: Duration = Duration::from_secs(2);
 
@@ -40,7 +44,9 @@ pub(super) async fn run(args: Read, signals: &mut Signals) -> Result<Exit, Failu
         () = &mut deadline => return Ok(Exit::Timeout),
         opened = open(&args, &log) => opened?,
     };
-    let mut printer = Printer { args: &args, output: Output::new(), received: 0, retries: 0 };
+    let outages =
+        Outages { handle: cursor.handle(), is_quiet: args.quiet, retries: 0, is_shown: false };
+    let mut printer = Printer { args: &args, output: Output::new(), received: 0, outages };
     let ended = printer.run(&mut cursor, signals, deadline).await;
     // If it takes longer, the lease ends by itself.
     let _ = timeout(CLOSE_MAX, cursor.close()).await;
@@ -82,8 +88,42 @@ struct Printer<'a> {
     args: &'a Read,
     output: Output,
     received: u64,
-    /// The retries of the cursor that were reported.
+    outages: Outages,
+}
+
+/// Prints when calls of the server begin to fail, and when they succeed again.
+struct Outages {
+    handle: CursorHandle,
+    is_quiet: bool,
+    /// Those that were printed, or before the last look.
     retries: u64,
+    /// An outage was printed, and not its end.
+    is_shown: bool,
+}
+
+impl Outages {
+    async fn show_always(&mut self) -> Infallible {
+        loop {
+            sleep(OUTAGE_INTERVAL).await;
+            self.show();
+        }
+    }
+
+    fn show(&mut self) {
+        let (is_retrying, retries) = (self.handle.is_retrying(), self.handle.stats().retries);
+        let line = match self.handle.last_error() {
+            Some(error) if is_retrying && !self.is_shown => format!("tries again after: {error:#}"),
+            _ if !is_retrying && self.is_shown => "the server answers again".to_owned(),
+            Some(error) if retries > self.retries && !self.is_shown => {
+                format!("the last call was made again, after: {error:#}")
+            }
+            _ => String::new(),
+        };
+        if !line.is_empty() && !self.is_quiet {
+            console::line(&format!("pgbell: {line}"));
+        }
+        (self.is_shown, self.retries) = (is_retrying, retries);
+    }
 }
 
 /// How the write of a batch ended.
@@ -104,12 +144,13 @@ impl Printer<'_> {
     ) -> Result<Exit, Failure> {
         loop {
             cursor.set_page_size(usize::try_from(self.wanted()).unwrap_or(usize::MAX));
-            self.report_retries(cursor);
+            self.outages.show();
             let batch = tokio::select! {
                 biased;
                 exit = signals.recv() => return Ok(exit),
                 () = &mut deadline => return Ok(self.exit_at_deadline()),
                 () = self.output.reader_gone() => return Ok(Exit::Ok),
+                never = self.outages.show_always() => match never {},
                 batch = next(cursor, self.args.follow) => batch.map_err(refused)?,
             };
             let Some(batch) = batch else { return Ok(Exit::Ok) };
@@ -132,18 +173,6 @@ impl Printer<'_> {
 
     fn exit_at_deadline(&self) -> Exit {
         if self.args.count.is_none() && self.received > 0 { Exit::Ok } else { Exit::Timeout }
-    }
-
-    /// Prints that the session was lost. That can be seen only when the next batch is there.
-    fn report_retries(&mut self, cursor: &Cursor) {
-        let retries = cursor.stats().retries;
-        if retries > self.retries
-            && let Some(error) = cursor.last_error()
-            && !self.args.quiet
-        {
-            console::line(&format!("pgbell: the last call was made again, after: {error:#}"));
-        }
-        self.retries = retries;
     }
 
     /// Writes a batch, and acknowledges it then. Returns the exit code, if the program ends.
@@ -218,7 +247,7 @@ impl Printer<'_> {
                         Ok(Ok(Reader::Gone)) | Err(_) => Ok(Written::Ended(exit)),
                     };
                 }
-                () = sleep(RENEW_INTERVAL) => match batch.renew().await {
+                renewed = async { sleep(RENEW_INTERVAL).await; batch.renew().await } => match renewed {
                     Err(error) if error.kind() == ErrorKind::Fenced => return Err(refused(error)),
                     // If it cannot be renewed, the acknowledgement decides.
                     _ => {}

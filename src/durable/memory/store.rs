@@ -27,7 +27,7 @@ pub(super) struct Store<T> {
 /// What one statement reads.
 #[derive(Debug)]
 pub(super) struct StorePage<T> {
-    /// Up to where it was read. None if the position is at rest and there are no rows.
+    /// Up to where it was read. None if the position is at rest, and there is neither a row nor a higher id.
     pub(super) upper: Option<Upper>,
     /// In the order of their ids.
     pub(super) rows: Vec<(i64, T)>,
@@ -88,10 +88,10 @@ impl<T: Clone> Store<T> {
         Snapshot::new(xmin, xmax, xip).unwrap_or_else(Snapshot::empty)
     }
 
-    /// Returns the highest id that is visible in a snapshot, or zero.
-    pub(super) fn highest_id(&self, snapshot: &Snapshot) -> i64 {
-        let highest = self.rows.iter().rev().find(|(_, (xid, _))| snapshot.contains(*xid));
-        highest.map_or(0, |(id, _)| *id)
+    /// Returns the highest id that was allocated, or zero.
+    #[cfg(all(test, feature = "testing"))]
+    pub(super) fn last_id(&self) -> i64 {
+        self.last_id
     }
 
     /// Returns the first rows after a position, up to what is visible in a snapshot.
@@ -124,13 +124,14 @@ impl<T: Clone> Store<T> {
         }
         let snapshot = self.snapshot();
         let rows = self.rows(position, &snapshot, limit);
-        let upper = (!rows.is_empty()).then(|| self.upper(position, snapshot));
+        let is_above = !rows.is_empty() || self.last_id > position.high;
+        let upper = is_above.then(|| self.upper(position, snapshot));
         StorePage { upper, rows }
     }
 
     /// Adds its two numbers to a snapshot that was just taken: the transaction that reads gets an xid, and ends.
     pub(super) fn upper(&mut self, position: &Position, snapshot: Snapshot) -> Upper {
-        let high = self.highest_id(&snapshot).max(position.high);
+        let high = self.last_id.max(position.high);
         let next = self.assign_xid();
         self.commit(next);
         Upper { snapshot, high, next }

@@ -1,4 +1,4 @@
-DROP FUNCTION {add}, {ack}, {take}, {read}, {rotate}, {is_behind}, {is_here};
+DROP FUNCTION {add}, {ack}, {take}, {read}, {rotate}, {is_behind}, {unread}, {is_here};
 DROP VIEW {positions};
 DROP TABLE {log}, {acks}, {cursors}, {settings};
 DROP SEQUENCE {log_slot};

@@ -62,7 +62,8 @@ DECLARE
     newest record;
 BEGIN
     IF pg_current_xact_id_if_assigned() IS NOT NULL THEN
-        RAISE EXCEPTION 'a cursor is opened inside of a transaction that has written' USING ERRCODE = 'active_sql_transaction';
+        RAISE EXCEPTION 'a cursor is opened inside of a transaction that has written' USING ERRCODE = 'active_sql_transaction',
+            HINT = 'Open it outside of a transaction.';
     ELSIF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION 'a cursor is opened with the isolation %', current_setting('transaction_isolation')
             USING ERRCODE = 'active_sql_transaction', HINT = 'Use READ COMMITTED.';
@@ -132,9 +133,24 @@ BEGIN
 END
 $f$;
 
+-- Returns the records of a partition that a cursor has not acknowledged: the lowest id, the highest one, and their number. With `since` those of
+-- transactions that were not visible in that snapshot: these are found by the index. It is stable, so it reads with the snapshot of the caller.
+CREATE OR REPLACE FUNCTION {unread}(
+    part regclass, lower pg_snapshot, last_id bigint, upper pg_snapshot, since pg_snapshot
+) RETURNS TABLE (first bigint, last bigint, records bigint)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+BEGIN
+    RETURN QUERY EXECUTE format(
+        'SELECT min(id), max(id), count(*) FROM %s
+        WHERE %s AND NOT pg_visible_in_snapshot(xid, $1) AND NOT coalesce(id <= $2 AND pg_visible_in_snapshot(xid, $3), false)',
+        part, CASE WHEN since IS NULL THEN 'true' ELSE '(xid >= pg_snapshot_xmax($4) OR xid = ANY (ARRAY(SELECT pg_snapshot_xip($4))))' END
+    ) USING lower, last_id, upper, since;
+END
+$f$;
+
 -- Truncates what every cursor has acknowledged, and begins a new slot when the current one is old or large. Returns what it did, or
 -- why not.
-CREATE OR REPLACE FUNCTION {rotate}() RETURNS TABLE (truncated integer, lost bigint, advanced boolean, waits_for text)
+CREATE OR REPLACE FUNCTION {rotate}() RETURNS TABLE (truncated integer, lost bigint, advanced boolean, waits_for text, is_empty boolean)
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '20ms' AS $f$
 DECLARE
     slots regclass[] := ARRAY['{log_0}', '{log_1}', '{log_2}']::regclass[];
@@ -147,14 +163,19 @@ DECLARE
     behind record;
     is_behind boolean;
     is_forced boolean;
-    is_empty boolean;
-    gap record;
+    has_rows boolean;
+    counted_at pg_snapshot;
+    counted jsonb;
+    before record;
+    since record;
+    lost_records bigint;
     total bigint;
     newest_at timestamptz;
 BEGIN
     truncated := 0;
     lost := 0;
     advanced := false;
+    is_empty := false;
     -- A snapshot that is older than a lock does not show what was committed before the lock.
     IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION 'a log is rotated with the isolation %', current_setting('transaction_isolation')
@@ -182,12 +203,12 @@ BEGIN
     FOR step IN 1..2 LOOP
         part := slots[(slot_number + step) % 3 + 1];
         CONTINUE WHEN pg_relation_size(part) = 0;
-        EXECUTE format('SELECT NOT EXISTS (SELECT FROM %s)', part) INTO is_empty;
+        EXECUTE format('SELECT EXISTS (SELECT FROM %s)', part) INTO has_rows;
         EXECUTE format('SELECT max(written_at) FROM (SELECT written_at FROM %s ORDER BY id DESC LIMIT 1) AS newest', part)
             INTO newest_at;
         SELECT sum(pg_total_relation_size(one)) INTO total FROM unnest(slots) AS one;
         is_forced := newest_at < clock_timestamp() - settings.max_age OR total > settings.max_bytes;
-        is_behind := NOT is_empty AND NOT EXISTS (SELECT FROM {cursors});
+        is_behind := has_rows AND NOT EXISTS (SELECT FROM {cursors});
         IF is_behind THEN
             waits_for := 'a first cursor';
         END IF;
@@ -200,6 +221,15 @@ BEGIN
             END IF;
         END LOOP;
         CONTINUE WHEN is_behind AND is_forced IS NOT TRUE;
+        counted := NULL;
+        IF is_behind THEN
+            -- What is lost is counted before the lock, which everything that reads or writes the log waits for.
+            SELECT pg_current_snapshot(), jsonb_object_agg(positions.cursor_id, to_jsonb(unread) || jsonb_build_object('seq', positions.seq))
+            INTO counted_at, counted
+            FROM {positions} AS positions
+            CROSS JOIN LATERAL {unread}(part, positions.lower, positions.last, positions.upper, NULL) AS unread
+            WHERE positions.seq IS NOT NULL;
+        END IF;
         BEGIN
             EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', part);
             lost_here := 0;
@@ -210,18 +240,25 @@ BEGIN
                 IF is_forced IS NOT TRUE THEN
                     RAISE lock_not_available;
                 END IF;
-                EXECUTE format(
-                    'SELECT min(id) AS first, max(id) AS last, count(*) AS records FROM %s
-                    WHERE NOT pg_visible_in_snapshot(xid, $1) AND NOT coalesce(id <= $2 AND pg_visible_in_snapshot(xid, $3), false)',
-                    part
-                ) USING behind.lower, behind.last, behind.upper INTO gap;
-                CONTINUE WHEN gap.records = 0 OR behind.seq IS NULL;
+                CONTINUE WHEN behind.seq IS NULL;
+                SELECT * FROM jsonb_to_record(counted -> behind.cursor_id::text) AS x (seq bigint, first bigint, last bigint, records bigint)
+                INTO before;
+                IF before.seq = behind.seq THEN
+                    -- And what was committed since.
+                    SELECT * FROM {unread}(part, behind.lower, behind.last, behind.upper, counted_at) INTO since;
+                ELSE
+                    -- The cursor has moved since.
+                    before := NULL;
+                    SELECT * FROM {unread}(part, behind.lower, behind.last, behind.upper, NULL) INTO since;
+                END IF;
+                lost_records := coalesce(before.records, 0) + since.records;
+                CONTINUE WHEN lost_records = 0;
                 INSERT INTO {acks} (cursor_id, seq, token, slot, lower, high, next, upper, upper_high, upper_next, last,
                     gap_first, gap_last, gap_records)
                 VALUES (behind.cursor_id, behind.seq + 1, behind.token, behind.slot, behind.lower, behind.high, behind.next, behind.upper,
-                    behind.upper_high, behind.upper_next, behind.last, least(behind.gap_first, gap.first),
-                    greatest(behind.gap_last, gap.last), coalesce(behind.gap_records, 0) + gap.records);
-                lost_here := lost_here + gap.records;
+                    behind.upper_high, behind.upper_next, behind.last, least(behind.gap_first, before.first, since.first),
+                    greatest(behind.gap_last, before.last, since.last), coalesce(behind.gap_records, 0) + lost_records);
+                lost_here := lost_here + lost_records;
             END LOOP;
             EXECUTE format('TRUNCATE %s', part);
             -- Variables are not restored when this block is undone.
@@ -238,7 +275,8 @@ BEGIN
     part := slots[slot_number % 3 + 1];
     IF pg_relation_size(slots[(slot_number + 1) % 3 + 1]) = 0 AND pg_relation_size(part) > 0 THEN
         EXECUTE format('SELECT min(written_at) FROM (SELECT written_at FROM %s ORDER BY id LIMIT 1) AS oldest', part) INTO newest_at;
-        IF newest_at < clock_timestamp() - settings.slot_age OR pg_total_relation_size(part) > settings.slot_bytes THEN
+        IF newest_at < clock_timestamp() - settings.slot_age OR pg_total_relation_size(part) > least(settings.slot_bytes, settings.max_bytes / 3)
+        THEN
             PERFORM nextval('{log_slot}'::regclass);
             advanced := true;
         END IF;
@@ -248,6 +286,10 @@ BEGIN
     ack_slot := (pg_relation_size(ack_slots[2]) > pg_relation_size(ack_slots[1]))::integer;
     part := ack_slots[ack_slot + 1];
     IF pg_relation_size(part) > 262144 THEN
+        -- Every reader waits for this lock meanwhile. If many transactions acknowledge, a short attempt may fail each time.
+        IF pg_relation_size(part) > 67108864 THEN
+            PERFORM set_config('lock_timeout', '1s', true);
+        END IF;
         BEGIN
             LOCK TABLE {acks} IN ACCESS EXCLUSIVE MODE;
             INSERT INTO {acks} (cursor_id, seq, token, slot, nonce, lower, high, next, upper, upper_high, upper_next, last,
@@ -260,6 +302,7 @@ BEGIN
             waits_for := coalesce(waits_for, 'a transaction that acknowledges');
         END;
     END IF;
+    is_empty := NOT EXISTS (SELECT FROM {log});
     RETURN NEXT;
 END
 $f$;
@@ -267,7 +310,7 @@ $f$;
 -- Reads a page of records after a position, and the current position of the cursor. Renews the lease if that is asked for.
 --
 -- The first row is about the cursor: `key` is its position, `payload` is the snapshot up to which records are read, `micros` the highest id
--- in it. If there are records and `at_upper_next` is null, the last row has it in `key`. Both have no id.
+-- in it. If `at_upper_next` is null, and there are records or the highest id has grown, the last row has it in `key`. Both have no id.
 CREATE OR REPLACE FUNCTION {read}(
     of_cursor integer, of_token bigint, renews boolean, page_size bigint,
     at_lower pg_snapshot, at_high bigint, at_next xid8, at_upper pg_snapshot, at_upper_high bigint, at_upper_next xid8,
@@ -284,7 +327,8 @@ DECLARE
 BEGIN
     IF pg_current_xact_id_if_assigned() IS NOT NULL THEN
         -- A snapshot does not list the xid of its own transaction, so what this transaction writes would never be read.
-        RAISE EXCEPTION 'a cursor is read inside of a transaction that has written' USING ERRCODE = 'active_sql_transaction';
+        RAISE EXCEPTION 'a cursor is read inside of a transaction that has written' USING ERRCODE = 'active_sql_transaction',
+            HINT = 'Read it outside of a transaction.';
     ELSIF pg_is_in_recovery() THEN
         RAISE EXCEPTION 'a cursor is read on a standby, whose snapshots do not list the transactions in progress'
             USING ERRCODE = 'read_only_sql_transaction';
@@ -310,6 +354,13 @@ BEGIN
             SELECT number::text::xid8
             FROM generate_series(pg_snapshot_xmax(place.lower)::text::bigint, place.next::text::bigint - 1) AS number
         ) AS listed WHERE place.last < place.high AND pg_visible_in_snapshot(xid, place.upper)
+    ), many (first_id) AS MATERIALIZED (
+        -- From fifty transactions on their records are not read by transaction, because each page would read and sort a page of each.
+        SELECT min(first.id) FROM place CROSS JOIN late CROSS JOIN LATERAL (
+            SELECT id FROM {log}
+            WHERE (xid, id) > (late.xid, place.last) AND (xid, id) <= (late.xid, place.high)
+            ORDER BY xid, id LIMIT 1
+        ) AS first HAVING (SELECT count(*) FROM late) >= 50
     )
     SELECT
         NULL,
@@ -323,7 +374,13 @@ BEGIN
         -- The comparison of rows is what the index on both columns is for.
         WHERE (xid, id) > (late.xid, place.last) AND (xid, id) <= (late.xid, place.high)
         ORDER BY xid, id LIMIT page_size
-    ) AS log ORDER BY log.id LIMIT page_size)
+    ) AS log WHERE (SELECT count(*) FROM many) = 0 ORDER BY log.id LIMIT page_size)
+    UNION ALL
+    (SELECT log.* FROM place CROSS JOIN many CROSS JOIN LATERAL (
+        SELECT id, key, {payload_text}, headers::text, (date_part('epoch', written_at) * 1000000)::bigint FROM {log}
+        WHERE id >= many.first_id AND id <= place.high AND xid IN (SELECT xid FROM late)
+        ORDER BY id LIMIT page_size
+    ) AS log)
     UNION ALL
     -- Records with higher ids than all that were visible in `lower`.
     (SELECT log.* FROM place CROSS JOIN LATERAL (
@@ -332,7 +389,8 @@ BEGIN
         ORDER BY id LIMIT page_size
     ) AS log);
     GET DIAGNOSTICS row_count = ROW_COUNT;
-    IF row_count > 1 AND at_upper_next IS NULL THEN
+    -- Without records the position moves too, so that the next read does not begin below the records of a large transaction in progress again.
+    IF at_upper_next IS NULL AND (row_count > 1 OR pg_sequence_last_value('{log_id_seq}'::regclass) > at_high) THEN
         -- It is assigned after the snapshot.
         RETURN QUERY SELECT NULL::bigint, pg_current_xact_id()::text, NULL, NULL, NULL::bigint;
     END IF;

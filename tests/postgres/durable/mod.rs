@@ -4,6 +4,7 @@ mod support;
 
 mod acknowledging;
 mod guide;
+mod late;
 mod lease;
 mod operating;
 mod pages;

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use pgbell::durable::{Cursor, OutboxSettings};
+use pgbell::durable::OutboxSettings;
 
-use super::support::{Log, add, look, nothing, payloads, sql, take, text};
+use super::support::{Log, add, drain, look, nothing, payloads, sql, take, text};
 use crate::matrix::on_every_version;
 use crate::support::{Server, run, until_sql, value};
 
@@ -20,16 +20,6 @@ fn eager() -> OutboxSettings {
 }
 
 const RECORDS: &str = "SELECT count(*) FROM outbox";
-
-/// Receives and acknowledges what is there.
-async fn drain(cursor: &mut Cursor) -> Vec<String> {
-    let mut found = Vec::new();
-    while let Some(batch) = cursor.try_next().await.unwrap() {
-        found.extend(payloads(&batch));
-        batch.ack().await.unwrap();
-    }
-    found
-}
 
 fn a_partition_that_every_cursor_has_acknowledged_is_truncated(major: u32) {
     let server = Server::of(major);
@@ -138,6 +128,80 @@ fn records_beyond_a_limit_are_reported_as_a_gap_until_it_is_acknowledged(major: 
         assert!(cursor.try_next().await.unwrap().unwrap().gap().is_none());
         cursor.close().await;
         half.close().await;
+    });
+}
+
+/// What is lost is counted before the lock, so what is committed between the two must be counted too, and nothing twice.
+#[test]
+fn the_count_before_the_lock_and_the_one_since_are_the_whole() {
+    let server = Server::start();
+    run(async {
+        let log = Log::new(server).await;
+        let (mut early, mut late) = (log.session().await, log.session().await);
+        let mut open = log.session().await;
+        log.open("reader").await.close().await;
+        sql(&mut late, "BEGIN; INSERT INTO outbox (payload) VALUES ('1'), ('2')").await;
+        sql(&mut open, "BEGIN; INSERT INTO outbox (payload) VALUES ('3')").await;
+        for payload in ["4", "5", "6"] {
+            add(&mut early, "", payload).await;
+        }
+        let unread = |since: &str| {
+            format!(
+                "SELECT concat_ws(' ', first, unread.last, records) FROM outbox_positions AS p,
+                LATERAL outbox_unread('outbox_0', p.lower, p.last, p.upper, {since}) AS unread"
+            )
+        };
+        let snapshot = value(&mut early, "SELECT pg_current_snapshot()").await;
+        assert_eq!(value(&mut early, &unread("NULL")).await, "4 6 3");
+        let since = unread(&format!("'{snapshot}'"));
+        assert_eq!(value(&mut early, &since).await, "0");
+        sql(&mut late, "COMMIT").await;
+        add(&mut early, "", "7").await;
+        assert_eq!(value(&mut early, &since).await, "1 7 3");
+        assert_eq!(value(&mut early, &unread("NULL")).await, "1 7 6");
+        sql(&mut open, "ROLLBACK").await;
+    });
+}
+
+/// A reader that runs for less than a minute, as a job of a scheduler, would never rotate.
+#[test]
+fn a_cursor_that_is_closed_rotates_what_it_has_acknowledged() {
+    let server = Server::start();
+    run(async {
+        let log = Log::with(server, &eager()).await;
+        let mut writer = log.session().await;
+        add(&mut writer, "", "1").await;
+        for _ in 0..3 {
+            assert_ne!(value(&mut writer, RECORDS).await, "0");
+            let mut cursor = log.open("reader").await;
+            drain(&mut cursor).await;
+            add(&mut writer, "", "next").await;
+            drain(&mut cursor).await;
+            cursor.close().await;
+        }
+        let mut cursor = log.cursor("reader").rotate(false).open().await.unwrap();
+        add(&mut writer, "", "last").await;
+        drain(&mut cursor).await;
+        cursor.close().await;
+        let left = value(&mut writer, RECORDS).await;
+        assert!(["1", "2", "3"].contains(&left.as_str()), "{left}");
+    });
+}
+
+/// The partitions of three thirds are the whole log: with larger ones it would not be smaller than its limit.
+#[test]
+fn partitions_are_no_larger_than_a_third_of_the_limit() {
+    let server = Server::start();
+    run(async {
+        let log = Log::with(server, &text().max_bytes(600_000)).await;
+        let mut writer = log.session().await;
+        let fill =
+            "INSERT INTO outbox (payload) SELECT repeat('x', 1000) FROM generate_series(1, 300)";
+        for _ in 0..2 {
+            assert!(!log.outbox.rotate().await.unwrap().advanced);
+            sql(&mut writer, fill).await;
+            assert!(log.outbox.rotate().await.unwrap().advanced);
+        }
     });
 }
 

@@ -73,6 +73,16 @@ pub(crate) async fn look(cursor: &mut Cursor) -> (Vec<String>, Receipt) {
     (payloads(&batch), batch.receipt())
 }
 
+/// Receives and acknowledges what is there.
+pub(crate) async fn drain(cursor: &mut Cursor) -> Vec<String> {
+    let mut found = Vec::new();
+    while let Some(batch) = cursor.try_next().await.unwrap() {
+        found.extend(payloads(&batch));
+        batch.ack().await.unwrap();
+    }
+    found
+}
+
 /// Asserts that no record can be received at the moment.
 pub(crate) async fn nothing(cursor: &mut Cursor) {
     if let Some(batch) = cursor.try_next().await.unwrap() {

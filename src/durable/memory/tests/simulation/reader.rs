@@ -58,9 +58,9 @@ impl OpenPage {
         self.rows.is_empty()
     }
 
-    /// The page opens a window, or is a whole one: its position needs a `next`.
+    /// The position after the page needs a `next`: it has a snapshot that no position had.
     pub(super) fn needs_next(&self) -> bool {
-        self.place.window.is_none() && !self.rows.is_empty()
+        self.place.window.is_none() && (!self.rows.is_empty() || self.high > self.place.high)
     }
 }
 
@@ -86,14 +86,14 @@ impl SimulatedReader {
         cases.read_ahead += u64::from(!self.pending.is_empty());
         if let Some(window) = place.window.as_mut().filter(|_| self.method == Method::MovingUpper) {
             window.upper = store.snapshot();
-            window.high = store.highest_id(&window.upper).max(window.high);
+            window.high = store.last_id();
             window.next = window.next.max(window.upper.xmax());
         }
         let snapshot = match &place.window {
             Some(window) => window.upper.clone(),
             None => store.snapshot(),
         };
-        let high = store.highest_id(&snapshot).max(place.high);
+        let high = store.last_id();
         let rows = match self.method {
             Method::LastId => {
                 let rows = store.iter().filter(|(_, xid, _)| snapshot.contains(*xid));
@@ -118,6 +118,7 @@ impl SimulatedReader {
 
     /// Adds a page to those that are not acknowledged. `next` is of the statement that has read it.
     pub(super) fn take(&mut self, page: OpenPage, next: u64) {
+        let needs_next = page.needs_next();
         let OpenPage { place, snapshot, high, rows, limit, late } = page;
         let is_full = rows.len() == limit;
         let last = rows.last().copied();
@@ -129,6 +130,7 @@ impl SimulatedReader {
                 Some((id, (xid, _))) => Position { high: id, next: xid, ..place },
                 None => place,
             },
+            _ if place.window.is_none() && !needs_next => place,
             _ => place.after_page(&upper, last.map(|(id, _)| id), is_full),
         };
         if self.method == Method::WithoutListed {
