@@ -11,6 +11,7 @@ use pgbell::{Connection, Error, ErrorKind};
 use pgbell_testkit::Mode;
 use tokio::time::{sleep, timeout};
 
+use crate::dice::Dice;
 use crate::support::{Server, TEST_TIMEOUT, run_for, value};
 
 const KEYS: u64 = 20;
@@ -20,19 +21,6 @@ const LEASE: Duration = Duration::from_secs(2);
 /// The number of records: 2,000, or the value in the environment.
 fn records() -> u64 {
     std::env::var("PGBELL_RECORDS").map_or(2_000, |n| n.parse().expect("PGBELL_RECORDS: a number"))
-}
-
-/// A pseudo-random number below a limit: xorshift.
-#[derive(Debug)]
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
 }
 
 /// What all tasks of a run share.
@@ -159,7 +147,7 @@ async fn repeat<F: Future<Output = Result<(), Error>>>(
 
 /// Kills backends at random, and from time to time the server.
 async fn kill(server: &Server, run: &Run) {
-    let mut dice = Dice(7);
+    let mut dice = Dice::new(7);
     let mut crashes = 0;
     while run.committed.load(Ordering::Acquire) < records() / 2 {
         sleep(Duration::from_millis(50 + dice.below(150))).await;
@@ -211,14 +199,14 @@ fn a_log_loses_nothing_and_applies_nothing_twice_while_everything_is_killed() {
         for writer in 1..=WRITERS {
             let run = run.clone();
             tasks.push(tokio::spawn(async move {
-                let dice = tokio::sync::Mutex::new(Dice(writer * 7_919));
+                let dice = tokio::sync::Mutex::new(Dice::new(writer));
                 repeat(&run.is_calm, || async { write(&run, &mut *dice.lock().await).await }).await;
             }));
         }
         for reader in 1..=3 {
             let run = run.clone();
             tasks.push(tokio::spawn(async move {
-                let dice = tokio::sync::Mutex::new(Dice(reader * 104_729));
+                let dice = tokio::sync::Mutex::new(Dice::new(100 + reader));
                 repeat(&run.is_over, || async { apply(&run, &mut *dice.lock().await).await }).await;
             }));
         }

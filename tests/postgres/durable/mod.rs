@@ -10,3 +10,4 @@ mod pages;
 mod reading;
 mod refusals;
 mod retention;
+mod schedule;
