@@ -3,6 +3,7 @@
 mod support;
 
 mod acknowledging;
+mod failover;
 mod guide;
 mod lease;
 mod operating;

@@ -114,7 +114,7 @@ pub(super) const WRONG: &[WrongFunction] = &[
         function: "ack",
         arguments: &[(
             "receipt",
-            "(SELECT concat_ws(' ', at.cursor_id, at.seq, at.token, at.nonce, substring(receipt FROM '^(?:\\S+ ){4}(.*)$'))
+            "(SELECT concat_ws(' ', at.cursor_id, split_part(at.text, ' ', 1), split_part(at.text, ' ', 2), split_part(at.text, ' ', 3), substring(receipt FROM '^(?:\\S+ ){4}(.*)$'))
             FROM {schema}.outbox_positions AS at WHERE at.cursor_id = split_part(receipt, ' ', 1)::integer)",
         )],
         body: ALL,
