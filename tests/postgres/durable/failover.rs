@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pgbell::durable::{Batch, Cursor, CursorBuilder, Outbox};
 use pgbell::{Connection, ErrorKind, Listen};
-use pgbell_testkit::{Cluster, Mode};
+use pgbell_testkit::{Cluster, Mode, Signal};
 
 use super::support::{Log, add, look, nothing, sql, take};
 use crate::failover::conninfo;
@@ -14,7 +14,6 @@ use crate::support::{Server, installation, run, until_sql, value};
 on_every_version! { pg13 = 13:
     a_cursor_continues_at_the_new_primary_and_misses_nothing_after_a_synchronous_failover
     a_batch_that_an_asynchronous_failover_has_lost_is_not_acknowledged
-    a_batch_that_a_crash_has_lost_is_not_acknowledged
     a_read_without_records_before_a_crash_does_not_skip_what_is_written_after_it
 }
 on_every_version! { pg18 = 18:
@@ -26,7 +25,9 @@ on_every_version! { pg18 = 18:
 
 /// Opens a cursor that polls, and is quick to connect again.
 async fn open(cursor: CursorBuilder) -> Cursor {
-    let cursor = cursor.listen(Listen::Disabled);
+    let cursor = cursor.listen(Listen::Disabled).interval(Duration::from_millis(50));
+    // No renewal writes to the disk.
+    let cursor = cursor.lease(Duration::from_secs(3_600));
     cursor.backoff(Duration::from_millis(1), Duration::from_millis(50)).open().await.unwrap()
 }
 
@@ -40,9 +41,7 @@ struct Pair {
 
 impl Pair {
     async fn new(major: u32, is_synchronous: bool) -> Self {
-        let server = Server::with(|builder| {
-            builder.installation(installation(major)).setting("synchronous_commit", "on")
-        });
+        let server = durable(major);
         let standby = server.cluster.standby().unwrap_or_else(|error| panic!("{error}"));
         let log = Log::new(server).await;
         let primary = &log.server.cluster;
@@ -149,59 +148,88 @@ fn a_batch_that_an_asynchronous_failover_has_lost_is_not_acknowledged(major: u32
     });
 }
 
-/// A crash loses what was committed without waiting for the disk.
-fn a_batch_that_a_crash_has_lost_is_not_acknowledged(major: u32) {
-    let server = Server::with(|builder| {
+/// A server whose commits wait for the disk by default. Beside them only its walwriter writes.
+fn durable(major: u32) -> Server {
+    Server::with(|builder| {
         let builder = builder.installation(installation(major));
-        builder.setting("synchronous_commit", "on").setting("wal_writer_delay", "10s")
-    });
-    run(async {
-        let log = Log::new(server).await;
-        let mut cursor = open(log.outbox.cursor("reader")).await;
-        for attempt in 0.. {
-            assert!(attempt < 10, "the server writes it each time");
+        let builder = builder.setting("synchronous_commit", "on");
+        builder.setting("bgwriter_lru_maxpages", "0").setting("autovacuum", "off")
+    })
+}
+
+/// Freezes the process that writes what no commit waits for. Returns its id.
+async fn freeze_walwriter(log: &Log) -> i32 {
+    let sql = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'";
+    let pid = value(&mut log.session().await, sql).await.parse().unwrap();
+    log.server.cluster.signal_backend(pid, Signal::Stop).unwrap();
+    pid
+}
+
+/// Kills a process of the server, after which the postmaster starts everything again.
+async fn crash(log: &Log, pid: i32) {
+    let mut watch = log.session().await;
+    log.server.cluster.signal_backend(pid, Signal::Kill).unwrap();
+    // The sessions end before that.
+    while watch.simple_query("SELECT 1").await.is_ok() {}
+    log.server.cluster.wait_ready().unwrap();
+}
+
+/// A crash loses what was committed without waiting for the disk: one of the whole server, and one of a process of it.
+fn a_batch_that_a_crash_has_lost_is_not_acknowledged(major: u32) {
+    for is_whole in [true, false] {
+        let server = durable(major);
+        run(async {
+            let log = Log::new(server).await;
+            let mut cursor = open(log.outbox.cursor("reader")).await;
+            let pid = freeze_walwriter(&log).await;
             let mut writer = log.session().await;
             sql(&mut writer, "SET synchronous_commit = off").await;
             sql(&mut writer, MANY).await;
             let batch = cursor.next().await.unwrap();
             assert_eq!(batch.len(), 100);
-            log.server.cluster.stop(Mode::Immediate).unwrap();
-            log.server.cluster.start_again().unwrap();
-            let mut session = log.session().await;
-            let left = value(&mut session, "SELECT count(*) FROM outbox").await;
-            is_refused(&log.outbox, &mut session, batch).await;
-            if left == "0" {
-                break;
+            if is_whole {
+                log.server.cluster.stop(Mode::Immediate).unwrap();
+                log.server.cluster.start_again().unwrap();
+            } else {
+                crash(&log, pid).await;
             }
-            take(&mut cursor).await;
-            sql(&mut session, "DELETE FROM outbox").await;
-        }
-        let mut writer = log.session().await;
-        add(&mut writer, "", "one").await;
-        assert_eq!(take(&mut cursor).await, ["one"]);
-        nothing(&mut cursor).await;
-        cursor.close().await;
-    });
+            let mut session = log.session().await;
+            assert_eq!(value(&mut session, "SELECT count(*) FROM outbox").await, "0");
+            is_refused(&log.outbox, &mut session, batch).await;
+            add(&mut session, "", "one").await;
+            assert_eq!(take(&mut cursor).await, ["one"]);
+            nothing(&mut cursor).await;
+            cursor.close().await;
+        });
+    }
 }
 
 /// What a reader has seen without an acknowledgement can be lost, too: transactions that were rolled back, and the ids that they had used.
 fn a_read_without_records_before_a_crash_does_not_skip_what_is_written_after_it(major: u32) {
-    let server = Server::with(|builder| {
-        let builder = builder.installation(installation(major));
-        builder.setting("synchronous_commit", "on").setting("wal_writer_delay", "10s")
-    });
+    let server = durable(major);
     run(async {
         let log = Log::new(server).await;
-        let mut writer = log.session().await;
         let mut cursor = open(log.outbox.cursor("reader")).await;
-        sql(&mut writer, "SET synchronous_commit = off").await;
+        let pid = freeze_walwriter(&log).await;
+        let mut writer = log.session().await;
+        sql(&mut writer, &format!("BEGIN; {MANY}")).await;
+        let written = "SELECT max(id) || ' ' || max(xid::text::bigint) FROM outbox";
+        let lost = value(&mut writer, written).await;
+        sql(&mut writer, "ROLLBACK").await;
         for _ in 0..3 {
-            sql(&mut writer, &format!("BEGIN; {MANY}; ROLLBACK")).await;
             nothing(&mut cursor).await;
         }
-        log.server.cluster.stop(Mode::Immediate).unwrap();
-        log.server.cluster.start_again().unwrap();
-        add(&mut log.session().await, "", "one").await;
+        crash(&log, pid).await;
+        let mut writer = log.session().await;
+        add(&mut writer, "", "one").await;
+        let [lost, again] = [lost, value(&mut writer, written).await].map(|text| {
+            let (id, xid) = text.split_once(' ').unwrap();
+            (id.parse::<i64>().unwrap(), xid.parse::<u64>().unwrap())
+        });
+        assert!(
+            again.0 <= lost.0 && again.1 <= lost.1,
+            "{again:?} is not assigned again: {lost:?}"
+        );
         assert_eq!(take(&mut cursor).await, ["one"]);
         nothing(&mut cursor).await;
         cursor.close().await;

@@ -4,6 +4,7 @@ mod support;
 
 mod acknowledging;
 mod failover;
+mod full_disk;
 mod guide;
 mod lease;
 mod operating;
@@ -12,3 +13,4 @@ mod reading;
 mod refusals;
 mod retention;
 mod schedule;
+mod waking;
