@@ -279,7 +279,8 @@ impl Cursor {
                 return Err(self.refused(fenced()));
             } else if after.is_stored(newest.seq, &newest.position) {
                 break;
-            } else if newest.seq != receipt.seq {
+            } else if (newest.seq, &newest.nonce) != (receipt.seq, &receipt.nonce) {
+                // Another change, or the server has lost the end of its log meanwhile.
                 return Err(self.refused(stale()));
             }
         }

@@ -15,7 +15,7 @@ pub(super) struct Newest {
     pub(super) seq: i64,
     /// Each reader that takes the cursor has the next number.
     pub(super) token: i64,
-    /// Names this change among all that ever had its number. A log in memory has none.
+    /// Names this change among all that ever had its number, and what the server has not lost since. A log in memory has none.
     pub(super) nonce: String,
     pub(super) position: Position,
     pub(super) gap: Option<LogGap>,

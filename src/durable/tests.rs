@@ -133,6 +133,23 @@ async fn a_future_that_is_dropped_loses_nothing() {
     cursor.next().await.unwrap().renew().await.unwrap();
 }
 
+/// They may have been there when it was read, so nothing wakes the cursor for them.
+#[tokio::test]
+async fn records_behind_a_full_batch_are_received_without_a_wake_up() {
+    let log = MemoryOutbox::new();
+    for payload in ["1", "2", "3"] {
+        log.add("", payload);
+    }
+    let mut cursor = open(&log).await;
+    // What the records have woken is read now.
+    for expected in [&["1", "2"][..], &["3"]] {
+        let batch = cursor.next().now_or_never().expect("records that wait").unwrap();
+        assert_eq!(payloads(&batch), expected);
+        batch.ack().await.unwrap();
+    }
+    assert!(cursor.next().now_or_never().is_none());
+}
+
 #[tokio::test]
 async fn settings_that_cannot_work_are_refused() {
     let log = MemoryOutbox::new();

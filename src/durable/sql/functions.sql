@@ -32,7 +32,7 @@ BEGIN
         RAISE EXCEPTION 'the snapshot of the transaction is older than the batch' USING ERRCODE = 'serialization_failure',
             HINT = 'Begin the transaction after the batch was received.';
     END IF;
-    IF newest.nonce = fields[4]::uuid THEN
+    IF newest.receipt_nonce = fields[4]::uuid THEN
         INSERT INTO {acks} (cursor_id, seq, token, slot, lower, high, next, upper, upper_high, upper_next, last)
         VALUES (
             newest.cursor_id, newest.seq + 1, newest.token, newest.slot, fields[5]::pg_snapshot, fields[6]::bigint, fields[7]::xid8,

@@ -217,3 +217,34 @@ fn a_reader_waits_for_an_acknowledgement_that_is_prepared() {
         }
     });
 }
+
+/// A clock that is set forward ends each lease at once. A reader that is not replaced goes on, and one that is acknowledges nothing.
+#[test]
+fn a_lease_that_ends_early_because_the_clock_is_set_forward_loses_and_repeats_nothing() {
+    let server = Server::start();
+    run(async {
+        let log = Log::new(server).await;
+        let mut session = log.session().await;
+        let settings = || log.cursor("reader").lease(Duration::from_secs(3_600));
+        let mut first = settings().open().await.unwrap();
+        let forward =
+            "UPDATE outbox_cursors SET leased_until = clock_timestamp() - interval '1 hour'";
+        add(&mut session, "", "one").await;
+        sql(&mut session, forward).await;
+        assert_eq!(take(&mut first).await, ["one"]);
+        add(&mut session, "", "two").await;
+        let (found, receipt) = look(&mut first).await;
+        assert_eq!(found, ["two"]);
+        sql(&mut session, forward).await;
+        let batch = first.next().await.unwrap();
+        let begun = Instant::now();
+        let mut second = settings().open().await.unwrap();
+        assert!(begun.elapsed() < Duration::from_secs(600));
+        assert_eq!(batch.ack().await.unwrap_err().kind(), ErrorKind::Fenced);
+        let ack = session.query(&log.outbox.ack_sql(), &[Some(&receipt.to_string())]).await;
+        assert_eq!(ack.unwrap_err().sqlstate(), Some("PGB01"));
+        assert_eq!(take(&mut second).await, ["two"]);
+        nothing(&mut second).await;
+        second.close().await;
+    });
+}

@@ -3,6 +3,8 @@
 mod support;
 
 mod acknowledging;
+mod failover;
+mod full_disk;
 mod guide;
 mod late;
 mod lease;
@@ -11,3 +13,5 @@ mod pages;
 mod reading;
 mod refusals;
 mod retention;
+mod schedule;
+mod waking;

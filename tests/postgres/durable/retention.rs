@@ -241,3 +241,44 @@ fn positions_leave_no_dead_rows_under_a_snapshot_that_is_held() {
         cursor.close().await;
     });
 }
+
+/// A cursor that is never read keeps at most so many bytes, and what it has lost is a gap.
+#[test]
+fn a_limit_of_the_size_removes_the_oldest_partition_and_reports_a_gap() {
+    const LIMIT: u64 = 600_000;
+    // Twelve records of about 4 kB that cannot be compressed much.
+    const WRITE: &str = "INSERT INTO outbox (key, payload) SELECT '', (SELECT string_agg(md5(random()::text || n || m), '') FROM generate_series(1, 120) AS m)
+        FROM generate_series(1, 12) AS n";
+    let server = Server::start();
+    run(async {
+        let settings = text().partition_bytes(100_000).max_bytes(LIMIT);
+        let log = Log::with(server, &settings).await;
+        let mut writer = log.session().await;
+        let (mut quick, mut slow) = (log.open("quick").await, log.open("slow").await);
+        let (mut lost, mut written) = (0, 0);
+        for _ in 0..30 {
+            sql(&mut writer, WRITE).await;
+            written += 12;
+            assert_eq!(drain(&mut quick).await.len(), 12);
+            let rotation = log.outbox.rotate().await.unwrap();
+            lost += rotation.lost;
+            // The oldest partition was truncated because of the limit, and then more was written.
+            let bytes = log.outbox.status().await.unwrap().bytes;
+            assert!(bytes < LIMIT + 100_000, "{bytes} bytes after {rotation:?}");
+        }
+        assert!(lost > 0);
+        let batch = slow.next().await.unwrap();
+        let gap = batch.gap().expect("records were lost");
+        assert_eq!((gap.first(), gap.records()), (1, lost));
+        assert_eq!(gap.last(), i64::try_from(lost).unwrap());
+        let first = batch.get(0).unwrap().id();
+        assert_eq!((first, batch.len() as u64), (gap.last() + 1, written - lost));
+        batch.ack().await.unwrap();
+        nothing(&mut slow).await;
+        // The one that has acknowledged everything has lost nothing.
+        nothing(&mut quick).await;
+        assert_eq!((quick.stats().lost, slow.stats().lost), (0, lost));
+        quick.close().await;
+        slow.close().await;
+    });
+}
