@@ -43,6 +43,8 @@ pub struct Cursor {
     page_size: usize,
     /// The position that is stored in the log, as far as it is known.
     stored: Position,
+    /// Its nonce. None if an acknowledgement has stored it since the last read.
+    nonce: Option<String>,
     /// From where the next page is read: `stored`, or later if what is between has no records.
     place: Position,
     /// The batch that was handed out, until it is known whether it was acknowledged.
@@ -95,6 +97,7 @@ impl Cursor {
             page_size,
             // The first read returns the stored position, and begins again there.
             stored: Position::beginning(),
+            nonce: None,
             place: Position::beginning(),
             pending: None,
             must_read: true,
@@ -216,13 +219,19 @@ impl Cursor {
                 self.handle.count(|stats| stats.rewinds += 1);
                 false
             }
-            None => position == self.stored,
+            // After a crash or a failover the nonce is another one: the server may have lost what the place, which is not stored, is after.
+            None => {
+                let is_same = self.nonce.get_or_insert_with(|| nonce.clone()) == &nonce;
+                position == self.stored && (is_same || self.place == self.stored)
+            }
         };
         if !is_as_expected {
             // The page began elsewhere.
             (self.stored, self.place) = (position.clone(), position);
+            self.nonce = Some(nonce);
             return None;
         }
+        self.nonce = Some(nonce.clone());
         let is_full = records.len() >= limit;
         let after = match &upper {
             Some(upper) => self.place.after_page(upper, records.last_id(), is_full),
@@ -254,6 +263,7 @@ impl Cursor {
             stats.lost = stats.lost.saturating_add(lost);
         });
         self.has_progressed = true;
+        self.nonce = None;
         (self.stored, self.place) = (position.clone(), position);
     }
 
