@@ -1,0 +1,9 @@
+//! Tables and queries in memory that follow the database.
+
+mod ending;
+mod failover;
+mod reading;
+mod refusals;
+mod support;
+mod waking;
+mod watching;
