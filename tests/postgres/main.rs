@@ -14,6 +14,7 @@ mod busy;
 mod cargo;
 mod chaos;
 mod connect;
+mod dice;
 mod dispatcher;
 #[cfg(feature = "durable")]
 mod durable;

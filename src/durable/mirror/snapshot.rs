@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::store::Values;
+
 /// The rows of a [`Mirror`](crate::durable::Mirror) at one moment, in no order: [`Mirror::snapshot`](crate::durable::Mirror::snapshot). It shares the
 /// values with the mirror.
 ///
@@ -16,16 +18,17 @@ use std::sync::Arc;
 /// # }
 /// ```
 pub struct MirrorSnapshot<V> {
-    rows: Vec<(Arc<str>, Arc<V>)>,
+    rows: Values<V>,
     version: u64,
 }
 
 impl<V> MirrorSnapshot<V> {
-    pub(super) fn new((rows, version): (Vec<(Arc<str>, Arc<V>)>, u64)) -> Self {
+    pub(super) fn new((rows, version): (Values<V>, u64)) -> Self {
         Self { rows, version }
     }
 
     /// Returns the keys and the values.
+    #[must_use]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &Arc<V>)> {
         self.rows.iter().map(|(key, value)| (&**key, value))
     }

@@ -81,16 +81,12 @@ impl MirrorSource {
                     Some((schema, table)) => format!("{}.{}", quoted(schema)?, quoted(table)?),
                     None => quoted(name)?,
                 };
-                let more = columns.iter().filter(|name| **name != self.key);
-                let more = more.map(|name| quoted(name)).collect::<Result<Vec<_>, _>>()?;
-                if columns.is_empty() {
-                    format!("SELECT * FROM {table}")
-                } else {
-                    format!(
-                        "SELECT {} FROM {table}",
-                        [&[key.clone()], &more[..]].concat().join(", ")
-                    )
+                let mut list = vec![key.clone()];
+                for name in columns.iter().filter(|name| **name != self.key) {
+                    list.push(quoted(name)?);
                 }
+                let list = if columns.is_empty() { "*".to_owned() } else { list.join(", ") };
+                format!("SELECT {list} FROM {table}")
             }
         };
         Ok(Statements::new(&rows, &key))

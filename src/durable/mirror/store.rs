@@ -29,6 +29,9 @@ impl<V> Clone for Entry<V> {
     }
 }
 
+/// Keys with their values.
+pub(super) type Values<V> = Vec<(Arc<str>, Arc<V>)>;
+
 /// The rows by their keys.
 pub(super) type Table<V> = HashMap<Arc<str>, Entry<V>>;
 
@@ -87,7 +90,7 @@ impl<V> Store<V> {
     }
 
     /// Returns all values with their keys, and the version.
-    pub(super) fn values(&self) -> (Vec<(Arc<str>, Arc<V>)>, u64) {
+    pub(super) fn values(&self) -> (Values<V>, u64) {
         let contents = self.read();
         let mut values = Vec::with_capacity(contents.rows.len());
         for (key, entry) in &contents.rows {

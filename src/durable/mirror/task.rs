@@ -230,7 +230,7 @@ impl<V: Send + Sync + 'static> Task<V> {
             (facts.loaded_at, facts.read_at) = (begun, begun);
             facts.stats.loads += 1;
         }
-        self.handle_read(rows, changes, left_out);
+        self.handle_read(rows, changes, &left_out);
         Ok(())
     }
 
@@ -258,11 +258,11 @@ impl<V: Send + Sync + 'static> Task<V> {
             facts.stats.refreshes += 1;
             facts.stats.keys += count(keys.len());
         }
-        self.handle_read(rows, changed, left_out);
+        self.handle_read(rows, changed, &left_out);
         Ok(())
     }
 
-    fn handle_read(&self, rows: usize, changes: usize, left_out: LeftOut) {
+    fn handle_read(&self, rows: usize, changes: usize, left_out: &LeftOut) {
         {
             let stats = &mut self.shared.facts().stats;
             stats.rows += count(rows);

@@ -1,6 +1,7 @@
 //! Tables and queries in memory that follow the database.
 
 mod ending;
+mod examples;
 mod failover;
 mod reading;
 mod refusals;

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pgbell::durable::{Mirror, MirrorBuilder, MirrorKeyWatch, MirrorRow, MirrorSource};
 use pgbell::{Connection, Error, Listen};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
-use crate::support::{Server, TEST_TIMEOUT, until};
+use crate::support::{Server, TEST_TIMEOUT};
 
 /// An interval that does not pass in a test.
 pub(crate) const NEVER: Duration = Duration::from_secs(3_600);
@@ -97,6 +97,10 @@ pub(crate) async fn until_is<V: PartialEq + Debug>(
     key: &str,
     value: Option<V>,
 ) {
-    let what = format!("{key} is {value:?}");
-    until(&what, || mirror.get(key).as_deref() == value.as_ref()).await;
+    let deadline = Instant::now() + TEST_TIMEOUT;
+    while mirror.get(key).as_deref() != value.as_ref() {
+        let error = mirror.last_error();
+        assert!(Instant::now() < deadline, "{key} is not {value:?}: {mirror:?}, {error:?}");
+        sleep(Duration::from_millis(1)).await;
+    }
 }
