@@ -19,6 +19,9 @@ fn g6_a_mirror_is_right_after_a_failover() {
         let cluster = &shop.server.cluster;
         let standby = cluster.standby().unwrap_or_else(|error| panic!("{error}"));
         standby.wait_caught_up(cluster).unwrap();
+        // A server that gets its first standby is started again.
+        shop.session = shop.server.connection().await;
+        let cluster = &shop.server.cluster;
         let both = conninfo([cluster, &standby], "");
         let mirror = Mirror::builder(both.as_str(), MirrorSource::table("orders", "id"))
             .channel("orders")
