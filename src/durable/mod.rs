@@ -8,6 +8,7 @@
 //! - [`Outbox`] creates, checks and manages the table.
 //! - [`Cursor`] reads it, in [batches](Batch) of [records](Record), at least once, in the order of each key. With a [`Receipt`] the effects in the same
 //!   database happen exactly once.
+//! - [`Mirror`] is a table or a query in memory that follows the database: it needs no log, only a notification with the key of each changed row.
 //! - [`MemoryOutbox`] is a log in memory with the same cursors, for tests without a server.
 
 mod batch;
@@ -17,6 +18,7 @@ mod cursor_builder;
 mod cursor_handle;
 mod gap;
 mod memory;
+mod mirror;
 mod names;
 mod outbox;
 mod page;
@@ -43,6 +45,10 @@ pub use self::cursor_builder::CursorBuilder;
 pub use self::cursor_handle::CursorHandle;
 pub use self::gap::LogGap;
 pub use self::memory::{MemoryOutbox, MemoryTransaction};
+pub use self::mirror::{
+    Mirror, MirrorBuilder, MirrorKeyWatch, MirrorRow, MirrorSnapshot, MirrorSource, MirrorStats,
+    MirrorStatus, MirrorWatch,
+};
 pub use self::outbox::Outbox;
 pub use self::payload_type::PayloadType;
 pub use self::record::Record;

@@ -17,11 +17,27 @@ pub(super) struct LogSession {
     connection: Option<Connection>,
     /// The longest time of a statement. After it the session is given up.
     limit: Duration,
+    /// Adds the hint that an error has for the user.
+    explain: fn(Error) -> Error,
 }
 
 impl LogSession {
     pub(super) fn new(config: Config, limit: Duration) -> Self {
-        Self { config, connection: None, limit }
+        Self::explained_by(explained, config, limit)
+    }
+
+    /// A session for other statements than those of a log, whose errors have other hints.
+    pub(super) fn explained_by(
+        explain: fn(Error) -> Error,
+        config: Config,
+        limit: Duration,
+    ) -> Self {
+        Self { config, connection: None, limit, explain }
+    }
+
+    /// Gives the session up, if there is one, without waiting for its server.
+    pub(super) fn discard(&mut self) {
+        self.connection = None;
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -32,7 +48,10 @@ impl LogSession {
     pub(super) async fn open(&mut self) -> Result<&mut Connection, Error> {
         let connection = match self.connection.take() {
             Some(connection) => connection,
-            None => Connection::connect_to_primary(self.config.clone()).await?,
+            None => {
+                let connecting = Connection::connect_to_primary(self.config.clone());
+                connecting.await.map_err(self.explain)?
+            }
         };
         Ok(self.connection.insert(connection))
     }
@@ -65,7 +84,7 @@ impl LogSession {
             if !is_of_statement || error.kind() == ErrorKind::InDoubt {
                 self.connection = None;
             }
-            explained(error)
+            (self.explain)(error)
         })
     }
 
@@ -79,5 +98,5 @@ impl LogSession {
 
 #[cold]
 fn too_slow(limit: Duration) -> Error {
-    Error::new(ErrorKind::Timeout, format!("a statement of a log took longer than {limit:?}"))
+    Error::new(ErrorKind::Timeout, format!("a statement took longer than {limit:?}"))
 }

@@ -37,6 +37,8 @@ mod long;
 mod matrix;
 #[cfg(target_os = "linux")]
 mod memory;
+#[cfg(feature = "durable")]
+mod mirror;
 mod notifier;
 mod nudge;
 mod nudge_refused;

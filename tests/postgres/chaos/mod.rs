@@ -21,6 +21,8 @@ mod hook;
 #[cfg(feature = "durable")]
 mod log;
 mod many;
+#[cfg(feature = "durable")]
+mod mirror;
 mod publishing;
 mod restore;
 mod sequence;
