@@ -9,6 +9,7 @@
 //! - [`Cursor`] reads it, in [batches](Batch) of [records](Record), at least once, in the order of each key. With a [`Receipt`] the effects in the same
 //!   database happen exactly once.
 //! - [`MemoryOutbox`] is a log in memory with the same cursors, for tests without a server.
+//! - [`pgmq`] has queues of pgmq, with a consumer that is woken.
 
 mod batch;
 mod check;
@@ -20,6 +21,7 @@ mod names;
 mod outbox;
 mod page;
 mod payload_type;
+pub mod pgmq;
 mod position;
 mod record;
 mod refusal;
