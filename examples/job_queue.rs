@@ -70,7 +70,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .await?;
     send(&mut connection, &queue).await?;
     while queue.metrics(&mut connection).await?.length > 0 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::select! {
+            ended = consumer.wait() => ended?,
+            () = tokio::time::sleep(Duration::from_millis(20)) => {}
+        }
     }
     let stopped = consumer.stop(Duration::from_secs(10)).await;
     if let Some(error) = stopped.error {

@@ -5,14 +5,18 @@ use crate::error::{Error, ErrorKind};
 const INSTALL_HINT: &str =
     "install pgmq 1.5 or later: CREATE EXTENSION pgmq, or run its SQL, which needs no extension";
 
+const UPDATE_HINT: &str = "update pgmq to 1.11 or later: 1.10 cannot read all queues, for example those that an earlier version has created";
+
 const CREATE_HINT: &str =
     "create the queue first, with Queue::create or SELECT pgmq.create('name')";
 
 /// Returns the error with the kind and the hint that it has for a user of a queue.
 pub(super) fn explained(error: Error) -> Error {
     let (kind, hint) = match error.sqlstate() {
-        // Undefined schema, function, column, type.
-        Some("3F000" | "42883" | "42703" | "42704") => (ErrorKind::Schema, INSTALL_HINT),
+        // Undefined schema, function, type.
+        Some("3F000" | "42883" | "42704") => (ErrorKind::Schema, INSTALL_HINT),
+        // Undefined column, and a row that does not have the type of a message.
+        Some("42703" | "42804") => (ErrorKind::Schema, UPDATE_HINT),
         // Undefined table.
         Some("42P01") => (ErrorKind::Schema, CREATE_HINT),
         Some("42501") => (error.kind(), RIGHTS_HINT),

@@ -18,11 +18,12 @@ pub(super) const VERSION_SQL: &str = include_str!("sql/version.sql");
 ///
 /// | version | what it adds |
 /// |---|---|
-/// | 1.5 | headers of messages; the oldest version that pgbell uses |
+/// | 1.5 | headers of messages; the oldest version that pgbell uses. It creates queues only as an extension |
+/// | 1.6 | queues that are created without the extension |
 /// | 1.7 | notifications of inserts |
 /// | 1.8 | their throttle |
-/// | 1.10 | the time of the last read. Its `pop` and `set_vt` fail for queues that an earlier version has created; 1.11 mends that |
-/// | 1.11 | topics |
+/// | 1.10 | the time of the last read. It cannot read queues that an earlier version has created, and 1.10.0 creates some that it cannot read |
+/// | 1.11 | topics; it reads all queues |
 /// | 1.13 | the newest version that was tested |
 ///
 /// ```no_run

@@ -22,6 +22,8 @@ mod hook;
 mod log;
 mod many;
 mod publishing;
+#[cfg(feature = "durable")]
+mod queue;
 mod restore;
 mod sequence;
 mod servers;

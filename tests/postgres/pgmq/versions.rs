@@ -42,6 +42,11 @@ fn the_version_is_found_without_the_extension(major: u32) {
             from = to;
         }
         assert_eq!(queue.metrics(&mut old).await.unwrap().length, 0);
+        // What 1.10 does with queues that an earlier version has created.
+        sql(&mut old, "CREATE OR REPLACE FUNCTION pgmq.pop(queue_name text, qty integer DEFAULT 1) RETURNS SETOF pgmq.message_record LANGUAGE plpgsql AS $$ BEGIN RETURN QUERY EXECUTE 'SELECT 1'; END $$").await;
+        let error = queue.pop(&mut old).await.unwrap_err();
+        let hint = "update pgmq to 1.11 or later: 1.10 cannot read all queues, for example those that an earlier version has created";
+        assert_eq!((error.kind(), error.hint()), (ErrorKind::Schema, Some(hint)), "{error}");
         sql(&mut old, "DROP FUNCTION pgmq.archive(text, bigint[])").await;
         let error = Version::of(&mut old).await.unwrap_err();
         assert!(
@@ -62,6 +67,18 @@ fn a_version_of_the_extension_that_is_not_known_is_refused() {
         let mut session = Connection::connect(database(&server, Pgmq::V1_13).await).await.unwrap();
         sql(&mut session, "SET allow_system_table_mods = on; INSERT INTO pg_extension SELECT 99999, 'pgmq', 10, oid, false, '1.20.3' FROM pg_namespace WHERE nspname = 'pgmq'").await;
         assert_eq!(Version::of(&mut session).await.unwrap().to_string(), "1.20");
+        let queue = Queue::new("jobs").unwrap();
+        for old in ["1.6.1", "1.7.1"] {
+            sql(
+                &mut session,
+                &format!("UPDATE pg_extension SET extversion = '{old}' WHERE extname = 'pgmq'"),
+            )
+            .await;
+            let throttle = Duration::from_millis(250);
+            let error = queue.enable_notifications(&mut session, throttle).await.unwrap_err();
+            let hint = "update pgmq, or send NOTIFY in the transaction of the sender";
+            assert_eq!((error.kind(), error.hint()), (ErrorKind::Unsupported, Some(hint)));
+        }
         for unknown in ["2.0.0", "1.4.5", "0.33.3", "next"] {
             sql(
                 &mut session,
