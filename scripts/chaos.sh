@@ -8,6 +8,7 @@
 #   scripts/chaos.sh publishing [DISCONNECTS]                   only the notifier; by default 1,000
 #   scripts/chaos.sh log [RECORDS]                              only the log; by default 100,000
 #   scripts/chaos.sh mirror [KILLS]                            only the mirror; by default 1,000
+#   scripts/chaos.sh queue [JOBS]                               only the consumers of a queue of pgmq; by default 100,000
 #   scripts/chaos.sh network                                    only the dead network
 #
 # The same tests run in ./test.sh, with smaller numbers. It needs PostgreSQL, which ./test.sh installs. The network is made of network
@@ -37,6 +38,13 @@ mirror)
     export PGBELL_KILLS=${2-1000}
     printf '=== %s kills of backends and of the server beside a mirror\n' "$PGBELL_KILLS"
     run --test postgres --profile chaos -E 'test(chaos::mirror)'
+    exit
+    ;;
+queue)
+    export PGBELL_JOBS=${2-100000}
+    cargo fetch --locked --manifest-path testkit/pgmq/Cargo.toml
+    printf '=== %s jobs of a queue whose consumers, listeners, backends and server are killed\n' "$PGBELL_JOBS"
+    run --test postgres --profile chaos -E 'test(chaos::queue)'
     exit
     ;;
 publishing)

@@ -10,6 +10,7 @@
 //!   database happen exactly once.
 //! - [`Mirror`] is a table or a query in memory that follows the database: it needs no log, only a notification with the key of each changed row.
 //! - [`MemoryOutbox`] is a log in memory with the same cursors, for tests without a server.
+//! - [`pgmq`] has queues of pgmq, with a consumer that is woken.
 
 mod batch;
 mod check;
@@ -23,6 +24,7 @@ mod names;
 mod outbox;
 mod page;
 mod payload_type;
+pub mod pgmq;
 mod position;
 mod record;
 mod refusal;

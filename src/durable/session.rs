@@ -1,4 +1,4 @@
-//! [`LogSession`]: a session for the queries of a log, which is opened when it is needed.
+//! [`LogSession`]: a session for the queries of a log or a queue, which is opened when it is needed.
 
 use std::time::Duration;
 
@@ -17,22 +17,27 @@ pub(super) struct LogSession {
     connection: Option<Connection>,
     /// The longest time of a statement. After it the session is given up.
     limit: Duration,
-    /// Adds the hint that an error has for the user.
-    explain: fn(Error) -> Error,
+    usage: SessionUse,
 }
+
+/// What a session is for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SessionUse {
+    /// Its name in errors.
+    pub(super) name: &'static str,
+    /// Gives an error of the server the kind and the hint that it has there.
+    pub(super) explained: fn(Error) -> Error,
+}
+
+const LOG: SessionUse = SessionUse { name: "log", explained };
 
 impl LogSession {
     pub(super) fn new(config: Config, limit: Duration) -> Self {
-        Self::explained_by(explained, config, limit)
+        Self::with_use(config, limit, LOG)
     }
 
-    /// A session for other statements than those of a log, whose errors have other hints.
-    pub(super) fn explained_by(
-        explain: fn(Error) -> Error,
-        config: Config,
-        limit: Duration,
-    ) -> Self {
-        Self { config, connection: None, limit, explain }
+    pub(super) fn with_use(config: Config, limit: Duration, usage: SessionUse) -> Self {
+        Self { config, connection: None, limit, usage }
     }
 
     /// Gives the session up, if there is one, without waiting for its server.
@@ -50,7 +55,7 @@ impl LogSession {
             Some(connection) => connection,
             None => {
                 let connecting = Connection::connect_to_primary(self.config.clone());
-                connecting.await.map_err(self.explain)?
+                connecting.await.map_err(self.usage.explained)?
             }
         };
         Ok(self.connection.insert(connection))
@@ -62,18 +67,18 @@ impl LogSession {
         sql: &str,
         parameters: &[Option<&str>],
     ) -> Result<Rows, Error> {
-        let limit = self.limit;
+        let (limit, name) = (self.limit, self.usage.name);
         let connection = self.open().await?;
         let answer = timeout(limit, connection.query(sql, parameters)).await;
-        self.checked(answer.unwrap_or_else(|_| Err(too_slow(limit))))
+        self.checked(answer.unwrap_or_else(|_| Err(too_slow(name, limit))))
     }
 
     /// Runs several statements without parameters: all of them or none, if there is no transaction.
     pub(super) async fn run(&mut self, sql: &str) -> Result<(), Error> {
-        let limit = self.limit;
+        let (limit, name) = (self.limit, self.usage.name);
         let connection = self.open().await?;
         let answer = timeout(limit, connection.simple_query(sql)).await;
-        self.checked(answer.unwrap_or_else(|_| Err(too_slow(limit)))).map(drop)
+        self.checked(answer.unwrap_or_else(|_| Err(too_slow(name, limit)))).map(drop)
     }
 
     /// Gives the session up after an error that is not that of a statement.
@@ -84,7 +89,7 @@ impl LogSession {
             if !is_of_statement || error.kind() == ErrorKind::InDoubt {
                 self.connection = None;
             }
-            (self.explain)(error)
+            (self.usage.explained)(error)
         })
     }
 
@@ -97,6 +102,6 @@ impl LogSession {
 }
 
 #[cold]
-fn too_slow(limit: Duration) -> Error {
-    Error::new(ErrorKind::Timeout, format!("a statement took longer than {limit:?}"))
+fn too_slow(name: &str, limit: Duration) -> Error {
+    Error::new(ErrorKind::Timeout, format!("a statement of a {name} took longer than {limit:?}"))
 }

@@ -43,6 +43,8 @@ mod notifier;
 mod nudge;
 mod nudge_refused;
 mod overflow;
+#[cfg(feature = "durable")]
+mod pgmq;
 mod pins;
 mod pooler;
 #[cfg(feature = "tls-ring")]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::refusal::explained;
 use super::source::{CURSOR, Statements, array};
 use crate::config::Config;
-use crate::durable::session::LogSession;
+use crate::durable::session::{LogSession, SessionUse};
 use crate::error::{Error, ErrorKind};
 use crate::proto::session::Rows;
 
@@ -33,7 +33,7 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn new(config: Config, limit: Duration, statements: Statements) -> Self {
-        let session = LogSession::explained_by(explained, config, limit);
+        let session = LogSession::with_use(config, limit, SessionUse { name: "mirror", explained });
         Self { session, statements, fetch_rows: FETCH_ROWS_FIRST, fetch_bytes: FETCH_BYTES }
     }
 

@@ -24,6 +24,8 @@ mod many;
 #[cfg(feature = "durable")]
 mod mirror;
 mod publishing;
+#[cfg(feature = "durable")]
+mod queue;
 mod restore;
 mod sequence;
 mod servers;
