@@ -167,6 +167,15 @@ fetch_matrix() {
     { command -v npm >/dev/null || install_packages npm; } && testkit/servers/fetch.sh
 }
 
+# Texts of SQL, which are never built.
+fetch_pgmq() { cargo fetch --locked --manifest-path testkit/pgmq/Cargo.toml; }
+
+# Prints where the SQL of pgmq is.
+pgmq_sql() {
+    cargo metadata --locked --offline --format-version 1 --manifest-path testkit/pgmq/Cargo.toml |
+        grep -o '"[^"]*/pgmq-0\.33\.0/Cargo\.toml"' | head -n 1 | sed 's|"||g; s|/Cargo\.toml$|/src/install/embedded/sql/pgmq.sql|'
+}
+
 prepare() {
     command -v cargo >/dev/null || {
         echo "cargo is missing: install Rust first, https://rustup.rs" >&2
@@ -181,6 +190,7 @@ prepare() {
     has_libpq || step "install: libpq or Python is missing" install_packages libpq5 python3
     cargo nextest --version >/dev/null 2>&1 ||
         step "install: cargo-nextest is missing" cargo install cargo-nextest --locked
+    step "fetch the SQL of pgmq" fetch_pgmq
     if [ "$mode" = full ]; then
         has_browser || ! can_install || step "install: Chromium is missing" try_install_browser
         has_matrix || step "install: the server matrix is missing (140 MB)" fetch_matrix
@@ -310,6 +320,8 @@ examples() {
         return
     fi
     cargo build --locked -q -p pgbell-testkit
+    PGMQ_SQL=$(pgmq_sql)
+    export PGMQ_SQL
     coproc SERVER { exec "$target/debug/pgbell-testkit"; }
     local input=${SERVER[1]} server=$SERVER_PID
     read -r url <&"${SERVER[0]}"

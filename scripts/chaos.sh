@@ -7,6 +7,8 @@
 #   scripts/chaos.sh [DISCONNECTS [BIG_MESSAGES [CLIENTS]]]     by default 1,000, 1,000,000 (of 8 kB) and 1,000
 #   scripts/chaos.sh publishing [DISCONNECTS]                   only the notifier; by default 1,000
 #   scripts/chaos.sh log [RECORDS]                              only the log; by default 100,000
+#   scripts/chaos.sh mirror [KILLS]                            only the mirror; by default 1,000
+#   scripts/chaos.sh queue [JOBS]                               only the consumers of a queue of pgmq; by default 100,000
 #   scripts/chaos.sh network                                    only the dead network
 #
 # The same tests run in ./test.sh, with smaller numbers. It needs PostgreSQL, which ./test.sh installs. The network is made of network
@@ -30,6 +32,19 @@ log)
     export PGBELL_RECORDS=${2-100000}
     printf '=== about %s records of a log whose readers, backends and server are killed\n' "$PGBELL_RECORDS"
     run --test postgres --profile chaos -E 'test(chaos::log)'
+    exit
+    ;;
+mirror)
+    export PGBELL_KILLS=${2-1000}
+    printf '=== %s kills of backends and of the server beside a mirror\n' "$PGBELL_KILLS"
+    run --test postgres --profile chaos -E 'test(chaos::mirror)'
+    exit
+    ;;
+queue)
+    export PGBELL_JOBS=${2-100000}
+    cargo fetch --locked --manifest-path testkit/pgmq/Cargo.toml
+    printf '=== %s jobs of a queue whose consumers, listeners, backends and server are killed\n' "$PGBELL_JOBS"
+    run --test postgres --profile chaos -E 'test(chaos::queue)'
     exit
     ;;
 publishing)

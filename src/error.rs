@@ -39,7 +39,7 @@ use crate::proto::wire::{
 /// | [`InDoubt`](Self::InDoubt) | a connection that broke before the answer | repeat only what does no harm twice |
 /// | [`Decode`](Self::Decode) | a payload of another form than the type of the consumer | correct the sender or the type |
 /// | [`Fenced`](Self::Fenced) | two readers of one cursor of a log | receive again, or open the cursor again |
-/// | [`Schema`](Self::Schema) | the tables of a log are missing or changed | `Outbox::init`; the text names what is wrong |
+/// | [`Schema`](Self::Schema) | the tables of a log are missing or changed; pgmq or a queue of it is missing; what a mirror reads has no such key | `Outbox::init`, `Queue::create`; the text names what is wrong |
 /// | [`Other`](Self::Other) | code of the application | see [`source`](std::error::Error::source) |
 ///
 /// ```
@@ -140,15 +140,18 @@ pub enum ErrorKind {
     /// Cause: a sender that writes another form, or a type that does not fit it. Cure: correct the sender or the type; the consumer can continue with
     /// the next notification.
     Decode,
-    /// Another reader has taken over the cursor of a log, or its position has changed. What this call would have acknowledged was not acknowledged.
+    /// Another reader has taken over the cursor of a log, or its position has changed. What this call would have acknowledged was not acknowledged. Or another
+    /// reader has taken a job of a queue.
     ///
     /// Cause: the lease of the cursor has passed while a batch was handled, and another reader waited; or the batch was acknowledged before. Cure: roll
     /// the transaction back, and receive the next batch, or open the cursor again.
     Fenced,
-    /// The tables of a log are missing, are not as expected, or were copied from another cluster.
+    /// The tables of a log are missing, are not as expected, or were copied from another cluster. Or there is no pgmq, its version is not known, or it has no such
+    /// queue. Or the table or the query of a mirror cannot be mirrored.
     ///
     /// Cause: `init` was not run, another version of pgbell has created the log, it was changed by hand, the cursor was deleted, or the database was
-    /// restored from a dump. Cure: [`Error::hint`] names it: `Outbox::init`, or `Outbox::rebase`.
+    /// restored from a dump; or a mirror has no table, no key column, or two rows with one key. Cure: [`Error::hint`] names it: `Outbox::init`,
+    /// `Outbox::rebase`, `CREATE EXTENSION pgmq`, `Queue::create`, or another source of the mirror.
     Schema,
     /// An error or a panic in the user's own code: [`Error::other`].
     ///

@@ -39,6 +39,8 @@
 //! | [`Dispatcher`] | calls handlers with the notifications of a [`Listener`] or a [`Hub`] | in a service with a handler for each channel or topic |
 //! | [`Wakeups`] | wakes workers by notifications, and at an interval in case one is lost | for a queue, an outbox or a workflow in a table |
 //! | `durable::Outbox` | a log in a table, with cursors: at least once, in the order of each key, also for readers that were not running. With the feature `durable` | for what must not be missed |
+//! | `durable::Mirror` | a table or a query in memory, in which each changed row is read again, and all rows after a loss. With the feature `durable` | for a cache, a dashboard, a live page |
+//! | `durable::pgmq::Queue` | a queue of pgmq, and a consumer that is woken. With the feature `durable` | for jobs, if you have pgmq |
 //! | [`Notifier`] | many tasks send over one connection, in groups; it reconnects. [`nudge`](Notifier::nudge) only wakes, and waits for nothing | to publish |
 //!
 //! # Guarantees
@@ -68,7 +70,7 @@
 //! | `tls-ring` | yes | TLS by rustls, with the cryptography of ring |
 //! | `tls-aws-lc-rs` | | TLS by rustls, with the cryptography of AWS-LC: post-quantum key exchange, FIPS |
 //! | `tls` | | TLS by rustls, with the provider that the process has installed |
-//! | `durable` | | `durable`: a log in a table that is read by position, of which nothing is missed |
+//! | `durable` | | `durable`: a log in a table that is read by position, of which nothing is missed; tables in memory that follow the database; and consumers of queues of pgmq |
 //! | `blocking` | | `blocking`: connections, listeners and notifiers for threads without async |
 //! | `tracing` | | log events of a [`Listener`], a [`Hub`], [`Wakeups`] or a [`Notifier`], and a span `connect` for each attempt |
 //! | `metrics` | | the statistics of the session of a [`Listener`], a [`Hub`] or [`Wakeups`] as counters and gauges: [`Stats`] |

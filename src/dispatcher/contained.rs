@@ -10,7 +10,7 @@ use crate::error;
 
 /// How a run has ended.
 #[derive(Debug)]
-pub(super) enum Outcome {
+pub(crate) enum Outcome {
     Done,
     Failed(BoxError),
     /// There was no call, and none of the same notification would succeed.
@@ -55,7 +55,7 @@ where
 }
 
 /// A run of a handler. A panic while the future is created, polled or dropped is its outcome.
-pub(super) struct ContainedRun {
+pub(crate) struct ContainedRun {
     /// `None` after the end.
     future: Option<RunFuture>,
     /// The message of a panic while the future was created.
@@ -64,7 +64,7 @@ pub(super) struct ContainedRun {
 
 impl ContainedRun {
     /// Calls a handler, which creates the future.
-    pub(super) fn new(call: impl FnOnce() -> RunFuture) -> Self {
+    pub(crate) fn new(call: impl FnOnce() -> RunFuture) -> Self {
         match contain(call) {
             Ok(future) => Self { future: Some(future), panic: None },
             Err(message) => Self { future: None, panic: Some(message) },
@@ -72,7 +72,7 @@ impl ContainedRun {
     }
 
     /// Drops the future. Returns the message of a panic.
-    pub(super) fn cancel(&mut self) -> Option<String> {
+    pub(crate) fn cancel(&mut self) -> Option<String> {
         let future = self.future.take()?;
         contain(|| drop(future)).err()
     }

@@ -11,13 +11,13 @@ use super::loss::DispatchLoss;
 use crate::notification::Notification;
 
 /// The error of a handler.
-pub(super) type BoxError = Box<dyn Error + Send + Sync>;
+pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 
 /// A run of a handler.
-pub(super) type RunFuture = Pin<Box<dyn Future<Output = Outcome> + Send>>;
+pub(crate) type RunFuture = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 
 /// A function of the user.
-pub(super) type Function<T> = Box<dyn Fn(T) -> RunFuture + Send + Sync>;
+pub(crate) type Function<T> = Box<dyn Fn(T) -> RunFuture + Send + Sync>;
 
 /// What the future of a handler returns: nothing, or a `Result<(), E>` whose error is, or becomes, a `Box<dyn Error + Send + Sync>`.
 ///
@@ -61,7 +61,7 @@ mod sealed {
 }
 
 /// Erases the types of a function.
-pub(super) fn erased<T, F, Fut>(function: F) -> Function<T>
+pub(crate) fn erased<T, F, Fut>(function: F) -> Function<T>
 where
     F: Fn(T) -> Fut + Send + Sync + 'static,
     Fut: Future<Output: HandlerOutput> + Send + 'static,

@@ -42,12 +42,19 @@ mod until;
 use std::collections::BTreeMap;
 use std::future::Future;
 
+#[cfg(feature = "durable")]
+pub(crate) use self::contained::{ContainedRun, Outcome};
 pub use self::failure::{Failure, FailureCause};
 pub use self::handle::DispatcherHandle;
+#[cfg(feature = "durable")]
+pub(crate) use self::handler::Function;
 pub use self::handler::HandlerOutput;
-use self::handler::{Handler, Reports, erased};
+pub(crate) use self::handler::erased;
+use self::handler::{Handler, Reports};
 use self::key::LaneKey;
 pub use self::loss::DispatchLoss;
+#[cfg(feature = "durable")]
+pub(crate) use self::phase::{Demand, Phase, deadline_in};
 pub use self::retry::Retry;
 pub use self::running::RunningDispatcher;
 pub use self::stats::DispatcherStats;

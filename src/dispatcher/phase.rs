@@ -18,7 +18,7 @@ const TIMEOUT_MAX: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 ///                                           └── deadline, or drop ───▲
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Phase {
+pub(crate) enum Phase {
     Running,
     /// What arrives is still handled.
     Draining,
@@ -32,16 +32,16 @@ pub(super) enum Phase {
 
 /// The phase, and the time at which handler runs are cancelled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Demand {
-    pub(super) phase: Phase,
-    pub(super) deadline: Option<Instant>,
+pub(crate) struct Demand {
+    pub(crate) phase: Phase,
+    pub(crate) deadline: Option<Instant>,
 }
 
 impl Demand {
-    pub(super) const RUNNING: Self = Self { phase: Phase::Running, deadline: None };
+    pub(crate) const RUNNING: Self = Self { phase: Phase::Running, deadline: None };
 
     /// Moves on to `phase`, with the earlier one of the deadlines. Returns whether something has changed.
-    pub(super) fn advance(&mut self, phase: Phase, deadline: Option<Instant>) -> bool {
+    pub(crate) fn advance(&mut self, phase: Phase, deadline: Option<Instant>) -> bool {
         let before = *self;
         self.phase = self.phase.max(phase);
         self.deadline = match (self.deadline, deadline) {
@@ -53,7 +53,7 @@ impl Demand {
 }
 
 /// Returns the deadline of a call that takes at most `timeout`.
-pub(super) fn deadline_in(timeout: Duration) -> Option<Instant> {
+pub(crate) fn deadline_in(timeout: Duration) -> Option<Instant> {
     Instant::now().checked_add(timeout.min(TIMEOUT_MAX))
 }
 

@@ -8,7 +8,9 @@
 //! - [`Outbox`] creates, checks and manages the table.
 //! - [`Cursor`] reads it, in [batches](Batch) of [records](Record), at least once, in the order of each key. With a [`Receipt`] the effects in the same
 //!   database happen exactly once.
+//! - [`Mirror`] is a table or a query in memory that follows the database: it needs no log, only a notification with the key of each changed row.
 //! - [`MemoryOutbox`] is a log in memory with the same cursors, for tests without a server.
+//! - [`pgmq`] has queues of pgmq, with a consumer that is woken.
 
 mod batch;
 mod check;
@@ -17,10 +19,12 @@ mod cursor_builder;
 mod cursor_handle;
 mod gap;
 mod memory;
+mod mirror;
 mod names;
 mod outbox;
 mod page;
 mod payload_type;
+pub mod pgmq;
 mod position;
 mod record;
 mod refusal;
@@ -43,6 +47,10 @@ pub use self::cursor_builder::CursorBuilder;
 pub use self::cursor_handle::CursorHandle;
 pub use self::gap::LogGap;
 pub use self::memory::{MemoryOutbox, MemoryTransaction};
+pub use self::mirror::{
+    Mirror, MirrorBuilder, MirrorKeyWatch, MirrorRow, MirrorSnapshot, MirrorSource, MirrorStats,
+    MirrorStatus, MirrorWatch,
+};
 pub use self::outbox::Outbox;
 pub use self::payload_type::PayloadType;
 pub use self::record::Record;

@@ -87,7 +87,7 @@ impl Records {
 }
 
 /// Returns a time of the server, which counts microseconds since 1970.
-fn time(micros: i64) -> SystemTime {
+pub(super) fn time(micros: i64) -> SystemTime {
     let distance = Duration::from_micros(micros.unsigned_abs());
     let time = if micros < 0 {
         UNIX_EPOCH.checked_sub(distance)

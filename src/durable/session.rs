@@ -1,4 +1,4 @@
-//! [`LogSession`]: a session for the queries of a log, which is opened when it is needed.
+//! [`LogSession`]: a session for the queries of a log or a queue, which is opened when it is needed.
 
 use std::time::Duration;
 
@@ -17,11 +17,32 @@ pub(super) struct LogSession {
     connection: Option<Connection>,
     /// The longest time of a statement. After it the session is given up.
     limit: Duration,
+    usage: SessionUse,
 }
+
+/// What a session is for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SessionUse {
+    /// Its name in errors.
+    pub(super) name: &'static str,
+    /// Gives an error of the server the kind and the hint that it has there.
+    pub(super) explained: fn(Error) -> Error,
+}
+
+const LOG: SessionUse = SessionUse { name: "log", explained };
 
 impl LogSession {
     pub(super) fn new(config: Config, limit: Duration) -> Self {
-        Self { config, connection: None, limit }
+        Self::with_use(config, limit, LOG)
+    }
+
+    pub(super) fn with_use(config: Config, limit: Duration, usage: SessionUse) -> Self {
+        Self { config, connection: None, limit, usage }
+    }
+
+    /// Gives the session up, if there is one, without waiting for its server.
+    pub(super) fn discard(&mut self) {
+        self.connection = None;
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -32,7 +53,10 @@ impl LogSession {
     pub(super) async fn open(&mut self) -> Result<&mut Connection, Error> {
         let connection = match self.connection.take() {
             Some(connection) => connection,
-            None => Connection::connect_to_primary(self.config.clone()).await?,
+            None => {
+                let connecting = Connection::connect_to_primary(self.config.clone());
+                connecting.await.map_err(self.usage.explained)?
+            }
         };
         Ok(self.connection.insert(connection))
     }
@@ -43,18 +67,18 @@ impl LogSession {
         sql: &str,
         parameters: &[Option<&str>],
     ) -> Result<Rows, Error> {
-        let limit = self.limit;
+        let (limit, name) = (self.limit, self.usage.name);
         let connection = self.open().await?;
         let answer = timeout(limit, connection.query(sql, parameters)).await;
-        self.checked(answer.unwrap_or_else(|_| Err(too_slow(limit))))
+        self.checked(answer.unwrap_or_else(|_| Err(too_slow(name, limit))))
     }
 
     /// Runs several statements without parameters: all of them or none, if there is no transaction.
     pub(super) async fn run(&mut self, sql: &str) -> Result<(), Error> {
-        let limit = self.limit;
+        let (limit, name) = (self.limit, self.usage.name);
         let connection = self.open().await?;
         let answer = timeout(limit, connection.simple_query(sql)).await;
-        self.checked(answer.unwrap_or_else(|_| Err(too_slow(limit)))).map(drop)
+        self.checked(answer.unwrap_or_else(|_| Err(too_slow(name, limit)))).map(drop)
     }
 
     /// Gives the session up after an error that is not that of a statement.
@@ -65,7 +89,7 @@ impl LogSession {
             if !is_of_statement || error.kind() == ErrorKind::InDoubt {
                 self.connection = None;
             }
-            explained(error)
+            (self.usage.explained)(error)
         })
     }
 
@@ -78,6 +102,6 @@ impl LogSession {
 }
 
 #[cold]
-fn too_slow(limit: Duration) -> Error {
-    Error::new(ErrorKind::Timeout, format!("a statement of a log took longer than {limit:?}"))
+fn too_slow(name: &str, limit: Duration) -> Error {
+    Error::new(ErrorKind::Timeout, format!("a statement of a {name} took longer than {limit:?}"))
 }

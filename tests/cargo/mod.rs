@@ -34,3 +34,19 @@ fn cargo() -> Command {
     }
     cargo
 }
+
+/// Returns the manifests of the packages that a package of this repository depends on. They were fetched before.
+#[allow(dead_code, reason = "only the tests on real servers need it")]
+pub(crate) fn fetched_manifests(package: &str) -> Vec<String> {
+    let manifest = format!("{package}/Cargo.toml");
+    let output = cargo()
+        .args(["metadata", "--locked", "--offline", "--format-version", "1"])
+        .args(["--manifest-path", &manifest])
+        .output()
+        .unwrap();
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    let hint = format!("run `cargo fetch --locked --manifest-path {manifest}` first");
+    assert!(output.status.success(), "{hint}\n{}", text(&output.stderr));
+    let strings = text(&output.stdout);
+    strings.split('"').filter(|one| one.ends_with("/Cargo.toml")).map(str::to_owned).collect()
+}

@@ -37,10 +37,14 @@ mod long;
 mod matrix;
 #[cfg(target_os = "linux")]
 mod memory;
+#[cfg(feature = "durable")]
+mod mirror;
 mod notifier;
 mod nudge;
 mod nudge_refused;
 mod overflow;
+#[cfg(feature = "durable")]
+mod pgmq;
 mod pins;
 mod pooler;
 #[cfg(feature = "tls-ring")]

@@ -21,7 +21,11 @@ mod hook;
 #[cfg(feature = "durable")]
 mod log;
 mod many;
+#[cfg(feature = "durable")]
+mod mirror;
 mod publishing;
+#[cfg(feature = "durable")]
+mod queue;
 mod restore;
 mod sequence;
 mod servers;

@@ -1,0 +1,122 @@
+//! [`Reader`]: the statements of a mirror, one after the other in one session.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::refusal::explained;
+use super::source::{CURSOR, Statements, array};
+use crate::config::Config;
+use crate::durable::session::{LogSession, SessionUse};
+use crate::error::{Error, ErrorKind};
+use crate::proto::session::Rows;
+
+/// The highest number of rows of one FETCH.
+const FETCH_ROWS_MAX: usize = 10_000;
+
+/// The number of rows of the first FETCH, from whose size that of the next ones follows.
+const FETCH_ROWS_FIRST: usize = 1_000;
+
+/// The bytes of values that one FETCH should return: 4 MiB.
+const FETCH_BYTES: usize = 4 * 1024 * 1024;
+
+/// The setting makes the server plan for all rows, and not for the first tenth of them.
+const BEGIN: &str =
+    "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL cursor_tuple_fraction = 1";
+
+#[derive(Debug)]
+pub(super) struct Reader {
+    session: LogSession,
+    statements: Statements,
+    fetch_rows: usize,
+    fetch_bytes: usize,
+}
+
+impl Reader {
+    pub(super) fn new(config: Config, limit: Duration, statements: Statements) -> Self {
+        let session = LogSession::with_use(config, limit, SessionUse { name: "mirror", explained });
+        Self { session, statements, fetch_rows: FETCH_ROWS_FIRST, fetch_bytes: FETCH_BYTES }
+    }
+
+    /// Reads all rows, in one transaction, and passes each part of them to `add`, which returns their bytes.
+    pub(super) async fn load(
+        &mut self,
+        mut add: impl FnMut(&Rows) -> Result<usize, Error>,
+    ) -> Result<(), Error> {
+        let result = self.fetch(&mut add).await;
+        // After a lost session there is no transaction.
+        if self.session.is_open() {
+            let end = if result.is_ok() { "COMMIT" } else { "ROLLBACK" };
+            if self.session.run(end).await.is_err() {
+                self.session.discard();
+            }
+        }
+        result
+    }
+
+    async fn fetch(
+        &mut self,
+        add: &mut impl FnMut(&Rows) -> Result<usize, Error>,
+    ) -> Result<(), Error> {
+        self.session.run(BEGIN).await?;
+        self.session.query(&self.statements.declare, &[]).await?;
+        loop {
+            let asked = self.fetch_rows;
+            let rows = self.session.query(&format!("FETCH {asked} FROM {CURSOR}"), &[]).await?;
+            let bytes = add(&rows)?;
+            if rows.len() < asked {
+                return Ok(());
+            }
+            let fitting = self.fetch_bytes.saturating_mul(asked) / bytes.max(1);
+            self.fetch_rows = fitting.clamp(1, FETCH_ROWS_MAX);
+        }
+    }
+
+    /// Returns whether a load that has failed can be repeated with less rows at a time, because a result was too large.
+    pub(super) fn fetches_less(&mut self, error: &Error) -> bool {
+        let is_less = is_too_large(error) && self.fetch_rows > 1;
+        if is_less {
+            self.fetch_rows = (self.fetch_rows / 4).max(1);
+            self.fetch_bytes /= 4;
+        }
+        is_less
+    }
+
+    /// Reads the rows of some keys. If they are too large for one result, there are several.
+    pub(super) async fn refresh(&mut self, keys: &BTreeSet<String>) -> Result<Vec<Rows>, Error> {
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let (mut parts, mut answers) = (vec![&keys[..]], Vec::new());
+        while let Some(part) = parts.pop() {
+            let array = array(part.iter().copied());
+            match self.session.query(&self.statements.refresh, &[Some(&array)]).await {
+                Ok(rows) => answers.push(rows),
+                Err(error) if is_too_large(&error) && part.len() > 1 => {
+                    let (first, second) = part.split_at(part.len() / 2);
+                    parts.extend([second, first]);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(answers)
+    }
+
+    /// Returns these keys as the server writes them: `07` of an integer is `7`.
+    pub(super) async fn canonical(&mut self, keys: &[String]) -> Result<Vec<String>, Error> {
+        let array = array(keys.iter().map(String::as_str));
+        let rows = self.session.query(&self.statements.canonical, &[Some(&array)]).await?;
+        Ok(rows.iter().filter_map(|row| row.get(0)).map(str::to_owned).collect())
+    }
+
+    /// Lets the next read open another session.
+    pub(super) fn reopen(&mut self) {
+        self.session.discard();
+    }
+
+    /// Ends the session with Terminate.
+    pub(super) async fn close(&mut self) {
+        self.session.close().await;
+    }
+}
+
+fn is_too_large(error: &Error) -> bool {
+    error.kind() == ErrorKind::Unsupported && error.db_error().is_none()
+}

@@ -1,0 +1,87 @@
+//! The errors of a mirror, and their hints.
+
+use crate::error::{Error, ErrorKind};
+use crate::proto::wire::escape::Escaped;
+
+/// Returns an error of the server with the kind and the hint that it has for a user of a mirror.
+pub(super) fn explained(error: Error) -> Error {
+    if error.kind() == ErrorKind::Standby && error.sqlstate().is_none() {
+        return error
+            .with_hint("a mirror reads from the primary: name it, or all hosts of the cluster");
+    }
+    let (kind, hint) = match error.sqlstate() {
+        // Undefined table, schema.
+        Some("42P01" | "3F000") => {
+            (ErrorKind::Schema, "create the table, or correct its name in the source of the mirror")
+        }
+        // Undefined or ambiguous column.
+        Some("42703" | "42702") => (ErrorKind::Schema, KEY_HINT),
+        // Undefined operator.
+        Some("42883") => (
+            ErrorKind::Schema,
+            "the key column needs a type with an operator =, such as bigint, text or uuid",
+        ),
+        Some("42601") => {
+            (ErrorKind::Schema, "the query of a mirror must be one SELECT without a semicolon")
+        }
+        Some("25006") => (
+            ErrorKind::Schema,
+            "the query of a mirror must not write: its transaction is read-only",
+        ),
+        Some("42501") => (error.kind(), "grant the role SELECT on what the mirror reads"),
+        _ => return error,
+    };
+    error.with_kind(kind).with_hint(hint)
+}
+
+const KEY_HINT: &str =
+    "the key of a mirror must be one column of its table or of the result of its query";
+
+/// Returns whether the keys of a refresh may be the cause: a value that the type of the column does not have.
+pub(super) fn is_of_keys(error: &Error) -> bool {
+    error.sqlstate().is_some_and(|code| code.starts_with("22"))
+}
+
+/// The error for a result in which not exactly one column has the name of the key.
+#[cold]
+pub(super) fn no_key_column(key: &str, found: usize) -> Error {
+    let message = format!("{found} columns of a mirror have the name {key:?}, expected one");
+    Error::new(ErrorKind::Schema, message).with_hint(KEY_HINT)
+}
+
+/// The error for a row without a key.
+#[cold]
+pub(super) fn null_key(key: &str) -> Error {
+    let message = format!("the key column {key:?} of a row is NULL, or not UTF-8");
+    let hint = "exclude such rows in the query of the mirror, or declare the column NOT NULL";
+    Error::new(ErrorKind::Schema, message).with_hint(hint)
+}
+
+/// The error for two rows with the same key.
+#[cold]
+pub(super) fn duplicate_key(key: &str) -> Error {
+    let message = format!("two rows of a mirror have the key \"{}\"", Escaped(key));
+    let hint = "choose a key column that is unique, such as the primary key";
+    Error::new(ErrorKind::Schema, message).with_hint(hint)
+}
+
+/// The error for more rows than the limit.
+#[cold]
+pub(super) fn too_many_rows(limit: usize) -> Error {
+    let message = format!("a mirror would have more than {limit} rows");
+    let hint = "raise MirrorBuilder::max_rows, or mirror a query that has fewer rows";
+    Error::new(ErrorKind::Unsupported, message).with_hint(hint)
+}
+
+/// The error for a row that the function of the user does not decode.
+#[cold]
+pub(super) fn undecodable(key: &str, cause: Box<dyn std::error::Error + Send + Sync>) -> Error {
+    let message = format!("the row with the key \"{}\" was not decoded", Escaped(key));
+    Error::caused(ErrorKind::Decode, message, cause)
+}
+
+/// The error of a call after the end.
+#[cold]
+pub(super) fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "the mirror is closed")
+}

@@ -1,0 +1,466 @@
+//! [`ConsumerTask`]: carries time, statements and runs of the handler to and from the machine.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::{Sleep, sleep_until, timeout};
+
+use super::job::{DeadJob, Job, Wanted};
+use super::machine::{Answer, Command, ConsumerMachine, Effect, End, Failed};
+use super::message::Message;
+use super::refusal::is_retried;
+use super::shared::ConsumerShared;
+use super::stopped::Stopped;
+use super::store::JobStore;
+use super::telemetry;
+use crate::dispatcher::{ContainedRun, Demand, Function, Outcome, Phase};
+use crate::error::{Error, ErrorKind, contain};
+use crate::net;
+use crate::proto::supervisor::Backoff;
+use crate::wakeups::WakeWorker;
+
+/// The time in which a cancelled handler must reach its next await.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The time in which the server must store the last ends of a stop.
+const STORE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How many wishes for more time wait.
+pub(super) const WANTED_MAX: usize = 64;
+
+/// The longest reason of a failure, in characters.
+const REASON_CHARS_MAX: usize = 2_048;
+
+/// The timer when nothing is due.
+const FAR: Duration = Duration::from_secs(3_600);
+
+/// The functions of the user. What they have captured is dropped contained.
+pub(super) struct UserFunctions {
+    pub(super) handler: Option<Function<Job>>,
+    pub(super) on_dead: Option<OnDead>,
+}
+
+pub(super) type OnDead = Box<dyn Fn(DeadJob) + Send + Sync>;
+
+impl Drop for UserFunctions {
+    fn drop(&mut self) {
+        let (handler, on_dead) = (self.handler.take(), self.on_dead.take());
+        let _ = contain(|| drop(handler));
+        let _ = contain(|| drop(on_dead));
+    }
+}
+
+impl fmt::Debug for UserFunctions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UserFunctions").finish_non_exhaustive()
+    }
+}
+
+type Executed = (Box<JobStore>, Result<Answer, Error>);
+type Run = (i64, Outcome);
+
+/// The task of a consumer.
+pub(super) struct ConsumerTask {
+    queue: String,
+    machine: ConsumerMachine,
+    /// `None` while a statement runs.
+    store: Option<Box<JobStore>>,
+    statement: Option<Pin<Box<dyn Future<Output = Executed> + Send>>>,
+    /// After a failure, no statement is begun before.
+    paused_until: Option<Instant>,
+    /// The longest pause while the session is there.
+    pause_max: Duration,
+    backoff: Backoff,
+    worker: WakeWorker,
+    interval: Duration,
+    /// The time of the next poll, if the wake-ups of the user are closed.
+    poll_at: Option<Instant>,
+    functions: Arc<UserFunctions>,
+    runs: JoinSet<Run>,
+    ids: HashMap<Id, i64>,
+    wanted: (mpsc::Sender<Wanted>, mpsc::Receiver<Wanted>),
+    replies: Vec<Reply>,
+    shared: Arc<ConsumerShared>,
+    stopped: watch::Sender<Option<Stopped>>,
+    error: Option<Error>,
+    /// Jobs whose end was not stored when the error came.
+    unstored: u64,
+}
+
+/// A handler that waits for more time.
+struct Reply {
+    msg_id: i64,
+    /// A statement for it is being executed.
+    is_sent: bool,
+    reply: oneshot::Sender<Result<(), Error>>,
+}
+
+/// What a task is made of.
+pub(super) struct ConsumerParts {
+    pub(super) queue: String,
+    pub(super) machine: ConsumerMachine,
+    pub(super) store: JobStore,
+    pub(super) backoff: Backoff,
+    pub(super) pause_max: Duration,
+    pub(super) worker: WakeWorker,
+    pub(super) interval: Duration,
+    pub(super) functions: UserFunctions,
+    pub(super) shared: Arc<ConsumerShared>,
+    pub(super) stopped: watch::Sender<Option<Stopped>>,
+}
+
+/// What happens to the task.
+enum Event {
+    Executed(Executed),
+    Ended(Result<(Id, Run), JoinError>),
+    Woken(bool),
+    Wanted(Wanted),
+    /// A time has come, or the demand has changed.
+    Other,
+}
+
+impl ConsumerTask {
+    pub(super) fn new(parts: ConsumerParts) -> Self {
+        Self {
+            queue: parts.queue,
+            machine: parts.machine,
+            store: Some(Box::new(parts.store)),
+            statement: None,
+            paused_until: None,
+            pause_max: parts.pause_max,
+            backoff: parts.backoff,
+            worker: parts.worker,
+            interval: parts.interval,
+            poll_at: None,
+            functions: Arc::new(parts.functions),
+            runs: JoinSet::new(),
+            ids: HashMap::new(),
+            wanted: mpsc::channel(WANTED_MAX),
+            replies: Vec::new(),
+            shared: parts.shared,
+            stopped: parts.stopped,
+            error: None,
+            unstored: 0,
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        telemetry::started(&self.queue);
+        let mut demands = self.shared.demands();
+        let mut timer = Box::pin(sleep_until(tokio::time::Instant::now()));
+        // A message that was sent just before may be one that the throttle has hidden.
+        self.machine.handle_woken(net::now());
+        loop {
+            let Demand { phase, deadline } = *demands.borrow_and_update();
+            if phase >= Phase::Stopping || self.error.is_some() {
+                self.machine.handle_stop();
+            }
+            self.start_jobs();
+            self.start_statement();
+            self.shared.set_stats(self.machine.stats());
+            let is_stopping = phase >= Phase::Stopping || self.error.is_some();
+            let is_late = deadline.is_some_and(|at| at <= tokio::time::Instant::now());
+            if phase == Phase::Cancelled || is_late || is_stopping && self.machine.is_idle() {
+                break;
+            }
+            let due = self.next_time(deadline, is_stopping);
+            timer.as_mut().reset(due);
+            let event = self.next_event(&mut demands, timer.as_mut(), is_stopping).await;
+            self.handle(event);
+            // What has ended meanwhile is stored by one statement.
+            while let Some(ended) = self.runs.try_join_next_with_id() {
+                self.handle_ended(ended);
+            }
+        }
+        self.end().await;
+    }
+
+    /// Starts as many handlers as may run.
+    fn start_jobs(&mut self) {
+        while let Some(message) = self.machine.poll_start(net::now()) {
+            let msg_id = message.msg_id();
+            let run = run_of(self.functions.clone(), message, self.wanted.0.clone());
+            self.ids.insert(self.runs.spawn(run).id(), msg_id);
+        }
+    }
+
+    /// Begins the next statement, if none runs.
+    fn start_statement(&mut self) {
+        let now = net::now();
+        if self.paused_until.is_some_and(|until| until > now) || self.error.is_some() {
+            return;
+        }
+        self.paused_until = None;
+        let Some(mut store) = self.store.take() else { return };
+        match self.machine.poll_command(now) {
+            None => self.store = Some(store),
+            Some(command) => {
+                if let Command::SetVisibility(jobs) = &command {
+                    let is_of =
+                        |reply: &Reply| jobs.iter().any(|(one, _)| one.msg_id == reply.msg_id);
+                    self.replies.iter_mut().for_each(|reply| reply.is_sent |= is_of(reply));
+                }
+                self.statement = Some(Box::pin(async move {
+                    let answer = store.execute(&command).await;
+                    (store, answer)
+                }));
+            }
+        }
+    }
+
+    /// Returns when the loop must run without another event.
+    fn next_time(
+        &self,
+        deadline: Option<tokio::time::Instant>,
+        is_stopping: bool,
+    ) -> tokio::time::Instant {
+        let far = tokio::time::Instant::now() + FAR;
+        let of_machine = self.machine.next_time().filter(|_| self.statement.is_none());
+        // What is due waits for the end of the pause.
+        let of_machine = of_machine.max(self.paused_until.filter(|_| of_machine.is_some()));
+        let poll_at = self.poll_at.filter(|_| !is_stopping);
+        let times = [of_machine, self.paused_until, poll_at];
+        let times = times.into_iter().flatten().map(tokio::time::Instant::from_std);
+        times.chain(deadline).fold(far, Ord::min)
+    }
+
+    async fn next_event(
+        &mut self,
+        demands: &mut watch::Receiver<Demand>,
+        mut timer: Pin<&mut Sleep>,
+        is_stopping: bool,
+    ) -> Event {
+        let Self { statement, runs, worker, wanted, poll_at, .. } = self;
+        let mut woken = pin!(worker.wake());
+        let mut changed = pin!(demands.changed());
+        let is_woken = !is_stopping && poll_at.is_none();
+        poll_fn(|cx| {
+            if let Some(future) = statement
+                && let Poll::Ready(executed) = future.as_mut().poll(cx)
+            {
+                *statement = None;
+                return Poll::Ready(Event::Executed(executed));
+            }
+            if let Poll::Ready(Some(ended)) = runs.poll_join_next_with_id(cx) {
+                return Poll::Ready(Event::Ended(ended));
+            }
+            if let Poll::Ready(Some(one)) = wanted.1.poll_recv(cx) {
+                return Poll::Ready(Event::Wanted(one));
+            }
+            if changed.as_mut().poll(cx).is_ready() || timer.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Event::Other);
+            }
+            if is_woken && let Poll::Ready(wake) = woken.as_mut().poll(cx) {
+                return Poll::Ready(Event::Woken(wake.is_ok()));
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    fn handle(&mut self, event: Event) {
+        let now = net::now();
+        if self.poll_at.is_some_and(|at| at <= now) {
+            self.poll_at = now.checked_add(self.interval);
+            self.machine.handle_woken(now);
+        }
+        match event {
+            Event::Executed((store, answer)) => self.handle_executed(store, answer),
+            Event::Ended(ended) => self.handle_ended(ended),
+            Event::Woken(true) => self.machine.handle_woken(now),
+            Event::Woken(false) => self.poll_at = now.checked_add(self.interval),
+            Event::Wanted(Wanted { msg_id, time, reply }) => {
+                match self.machine.handle_wanted(msg_id, time, now) {
+                    Some(true) => drop(reply.send(Ok(()))),
+                    Some(false) => self.replies.push(Reply { msg_id, is_sent: false, reply }),
+                    None => drop(reply.send(Err(not_held()))),
+                }
+            }
+            Event::Other => {}
+        }
+    }
+
+    fn handle_executed(&mut self, store: Box<JobStore>, answer: Result<Answer, Error>) {
+        self.machine.set_throttle(store.throttle());
+        self.store = Some(store);
+        match answer {
+            Ok(answer) => {
+                self.backoff.reset();
+                for effect in self.machine.handle_answer(net::now(), answer) {
+                    self.apply(effect);
+                }
+            }
+            Err(error) => self.handle_error(error),
+        }
+    }
+
+    fn handle_error(&mut self, error: Error) {
+        for one in self.replies.extract_if(.., |one| one.is_sent) {
+            let _ = one.reply.send(Err(error.clone()));
+        }
+        let failed = match &error {
+            error if is_of_data(error) => Failed::Refused,
+            error if error.db_error().is_some_and(|error| !error.is_fatal()) => Failed::Undone,
+            _ => Failed::InDoubt,
+        };
+        self.machine.handle_failed(failed);
+        self.shared.set_error(error.clone());
+        if !is_retried(&error) {
+            self.unstored = self.machine.stats().running + self.machine.handle_abandoned() as u64;
+            self.error = Some(error);
+            return;
+        }
+        let mut delay = self.backoff.next();
+        if failed != Failed::InDoubt {
+            // The session is there: the jobs that run keep their time.
+            delay = delay.min(self.pause_max);
+        }
+        telemetry::retrying(&self.queue, &error, delay);
+        self.paused_until = net::now().checked_add(delay);
+    }
+
+    fn apply(&mut self, effect: Effect) {
+        match effect {
+            Effect::Extended { msg_id, is_held } => {
+                let is_answered = |one: &mut Reply| one.is_sent && one.msg_id == msg_id;
+                for one in self.replies.extract_if(.., is_answered) {
+                    let _ = one.reply.send(if is_held { Ok(()) } else { Err(not_held()) });
+                }
+            }
+            Effect::Overtaken { msg_id } => telemetry::overtaken(&self.queue, msg_id),
+            Effect::Dead { msg_id, attempts, reason } => {
+                telemetry::dead(&self.queue, msg_id, attempts, &reason);
+                if let Some(on_dead) = &self.functions.on_dead {
+                    let _ = contain(|| on_dead(DeadJob { msg_id, attempts, reason }));
+                }
+            }
+        }
+    }
+
+    fn handle_ended(&mut self, ended: Result<(Id, Run), JoinError>) {
+        let (msg_id, end) = match ended {
+            Ok((id, (msg_id, outcome))) => {
+                self.ids.remove(&id);
+                (msg_id, self.end_of(outcome))
+            }
+            // It was cancelled.
+            Err(error) => match self.ids.remove(&error.id()) {
+                Some(msg_id) => (msg_id, End::Cancelled),
+                None => return,
+            },
+        };
+        if let End::Failed(reason) = &end {
+            telemetry::failed(&self.queue, msg_id, reason);
+        }
+        for one in self.replies.extract_if(.., |one| one.msg_id == msg_id) {
+            let _ = one.reply.send(Err(not_held()));
+        }
+        self.machine.handle_ended(msg_id, end);
+    }
+
+    fn end_of(&mut self, outcome: Outcome) -> End {
+        match outcome {
+            Outcome::Done => End::Done,
+            Outcome::Failed(error) => {
+                let text = contain(|| reason_of(&*error));
+                let _ = contain(|| drop(error));
+                End::Failed(text.unwrap_or_else(|_| "the text of the error panicked".to_owned()))
+            }
+            #[cfg(feature = "json")]
+            Outcome::Undecodable(error) => End::Failed(reason_of(&*error)),
+            Outcome::Panicked(message) => {
+                self.machine.count_panic();
+                End::Failed(shortened(&format!("the handler panicked: {message}")))
+            }
+        }
+    }
+
+    /// Cancels what runs, lets the server store what has ended, and ends the sessions.
+    async fn end(mut self) {
+        let mut cancelled = 0;
+        self.machine.handle_stop();
+        self.runs.abort_all();
+        let join = async {
+            while let Some(ended) = self.runs.join_next_with_id().await {
+                cancelled += u64::from(ended.is_err());
+                self.handle_ended(ended);
+            }
+        };
+        let _ = timeout(CANCEL_TIMEOUT, join).await;
+        let blocked = self.runs.len() as u64;
+        // One attempt, also during a pause.
+        self.paused_until = None;
+        let _ = timeout(STORE_TIMEOUT, self.store_rest()).await;
+        // Those that are blocked are counted as such.
+        let unstored = self.unstored + self.machine.handle_abandoned() as u64;
+        self.shared.set_stats(self.machine.stats());
+        if let Some(mut store) = self.store.take() {
+            let _ = timeout(STORE_TIMEOUT, store.close()).await;
+        }
+        if let Some(wakeups) = self.shared.take_wakeups() {
+            wakeups.close().await;
+        }
+        telemetry::stopped(&self.queue, &self.machine.stats(), self.error.as_ref());
+        let error = self.error.take();
+        let _ = self.stopped.send(Some(Stopped { cancelled, blocked, unstored, error }));
+    }
+
+    /// Executes statements until there is none left, or one fails.
+    async fn store_rest(&mut self) {
+        loop {
+            self.start_statement();
+            let Some(statement) = &mut self.statement else { return };
+            let (store, answer) = statement.await;
+            self.statement = None;
+            self.handle_executed(store, answer);
+        }
+    }
+}
+
+/// Calls the handler in a task of its own.
+async fn run_of(
+    functions: Arc<UserFunctions>,
+    message: Message,
+    wanted: mpsc::Sender<Wanted>,
+) -> Run {
+    let (msg_id, job) = (message.msg_id(), Job::new(message, wanted));
+    let Some(handler) = &functions.handler else { return (msg_id, Outcome::Done) };
+    (msg_id, ContainedRun::new(|| handler(job)).await)
+}
+
+/// Returns whether the server refuses data: a constraint or a trigger of the archive or the dead-letter queue.
+fn is_of_data(error: &Error) -> bool {
+    let classes = ["22", "23", "54", "P0"];
+    error.sqlstate().is_some_and(|code| classes.iter().any(|class| code.starts_with(class)))
+}
+
+/// Writes an error of the user with its causes.
+fn reason_of(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source
+        && text.len() < REASON_CHARS_MAX
+    {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    shortened(&text)
+}
+
+/// Cuts a text. PostgreSQL has no NUL in texts.
+fn shortened(text: &str) -> String {
+    text.chars().filter(|one| *one != '\0').take(REASON_CHARS_MAX).collect()
+}
+
+#[cold]
+fn not_held() -> Error {
+    let message = "the consumer does not have the job any more";
+    Error::new(ErrorKind::Fenced, message)
+}

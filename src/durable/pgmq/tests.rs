@@ -1,0 +1,53 @@
+//! The machine: single decisions, and random runs beside another reader.
+
+mod decisions;
+mod random;
+
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use super::machine::{Answer, Claim, Command, ConsumerMachine};
+use super::message::Message;
+use super::settings::ConsumerSettings;
+
+const VISIBILITY: Duration = Duration::from_secs(30);
+
+fn settings() -> ConsumerSettings {
+    ConsumerSettings {
+        concurrency: 2,
+        batch_size: 3,
+        visibility: VISIBILITY,
+        max_attempts: 3,
+        backoff: (Duration::from_secs(1), Duration::from_secs(8)),
+    }
+}
+
+fn machine() -> ConsumerMachine {
+    ConsumerMachine::new(settings(), 7)
+}
+
+fn message(msg_id: i64, read_count: u32) -> Message {
+    Message {
+        msg_id,
+        read_count,
+        enqueued_at: UNIX_EPOCH,
+        visible_at: UNIX_EPOCH,
+        message: "{}".to_owned(),
+        headers: None,
+    }
+}
+
+fn claim(msg_id: i64, attempt: u32) -> Claim {
+    Claim { msg_id, attempt }
+}
+
+/// Answers the read that the machine must ask for.
+fn read(machine: &mut ConsumerMachine, now: Instant, messages: Vec<Message>) {
+    assert_eq!(machine.poll_command(now), Some(Command::Read(3)));
+    let is_full = messages.len() >= 3;
+    machine.handle_answer(now, Answer::Read { messages, is_full });
+}
+
+/// Starts what may run. Returns the ids.
+fn start(machine: &mut ConsumerMachine, now: Instant) -> Vec<i64> {
+    std::iter::from_fn(|| machine.poll_start(now)).map(|one| one.msg_id).collect()
+}

@@ -1,0 +1,266 @@
+//! Random runs of a consumer beside another reader of the same queue, with lost sessions and answers.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::super::machine::{Answer, Claim, Command, ConsumerMachine, Effect, End, Failed};
+use super::{VISIBILITY, message, settings};
+
+/// A row of the queue.
+#[derive(Debug)]
+struct Row {
+    read_count: u32,
+    visible_at: Instant,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Send,
+    Wake,
+    Start,
+    /// Executes a command.
+    Execute,
+    /// The statement is executed, and its answer is lost.
+    LoseAnswer,
+    /// The statement is lost.
+    LoseStatement,
+    End(u8, bool),
+    Pass(u8),
+    /// Another reader reads, and finishes what it has read before.
+    Other(bool),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        3 => Just(Step::Send),
+        1 => Just(Step::Wake),
+        4 => Just(Step::Start),
+        6 => Just(Step::Execute),
+        1 => Just(Step::LoseAnswer),
+        1 => Just(Step::LoseStatement),
+        4 => (any::<u8>(), any::<bool>()).prop_map(|(which, is_done)| Step::End(which, is_done)),
+        2 => (0..40_u8).prop_map(Step::Pass),
+        1 => any::<bool>().prop_map(Step::Other),
+    ]
+}
+
+struct World {
+    now: Instant,
+    rows: BTreeMap<i64, Row>,
+    sent: i64,
+    machine: ConsumerMachine,
+    running: BTreeSet<i64>,
+    /// Finished or put aside, by this consumer or by the other reader, each with its attempt.
+    ended: BTreeMap<i64, u32>,
+    other: Vec<Claim>,
+    dead: BTreeSet<i64>,
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            now: Instant::now(),
+            rows: BTreeMap::new(),
+            sent: 0,
+            machine: ConsumerMachine::new(settings(), 1),
+            running: BTreeSet::new(),
+            ended: BTreeMap::new(),
+            other: Vec::new(),
+            dead: BTreeSet::new(),
+        }
+    }
+
+    fn read(&mut self, limit: usize) -> Vec<Claim> {
+        let now = self.now;
+        let visible = self.rows.iter_mut().filter(|(_, row)| row.visible_at <= now).take(limit);
+        let read = |(msg_id, row): (&i64, &mut Row)| {
+            row.read_count += 1;
+            row.visible_at = now + VISIBILITY;
+            Claim { msg_id: *msg_id, attempt: row.read_count }
+        };
+        visible.map(read).collect()
+    }
+
+    fn remove(&mut self, claim: Claim) -> Option<i64> {
+        let row = self.rows.get(&claim.msg_id)?;
+        (row.read_count == claim.attempt).then(|| {
+            self.rows.remove(&claim.msg_id);
+            let before = self.ended.insert(claim.msg_id, claim.attempt);
+            assert_eq!(before, None, "{} has ended twice", claim.msg_id);
+            claim.msg_id
+        })
+    }
+
+    /// Does what the server does.
+    fn execute(&mut self, command: &Command) -> Answer {
+        let now = self.now;
+        let mut change = |claim: &Claim, change: &dyn Fn(&mut Row)| {
+            let row = self.rows.get_mut(&claim.msg_id)?;
+            (row.read_count == claim.attempt).then(|| change(row)).map(|()| claim.msg_id)
+        };
+        match command {
+            Command::Read(limit) => {
+                let claims = self.read(*limit);
+                let is_full = claims.len() >= *limit;
+                let messages = claims.iter().map(|one| message(one.msg_id, one.attempt)).collect();
+                Answer::Read { messages, is_full }
+            }
+            Command::SetVisibility(jobs) => {
+                let set = |(claim, time): &(Claim, Duration)| {
+                    change(claim, &|row: &mut Row| row.visible_at = now + *time)
+                };
+                Answer::Changed(jobs.iter().filter_map(set).collect())
+            }
+            Command::Release(jobs) => {
+                let give =
+                    |row: &mut Row| (row.visible_at, row.read_count) = (now, row.read_count - 1);
+                Answer::Changed(jobs.iter().filter_map(|claim| change(claim, &give)).collect())
+            }
+            Command::Finish(jobs) => {
+                Answer::Changed(jobs.iter().filter_map(|claim| self.remove(*claim)).collect())
+            }
+            Command::Find(ids) => {
+                let is_there = |msg_id: &i64| self.rows.contains_key(msg_id);
+                Answer::Changed(ids.iter().copied().filter(is_there).collect())
+            }
+            Command::Bury(jobs) => {
+                let claims = jobs.iter().map(|(claim, _)| *claim);
+                Answer::Changed(claims.filter_map(|claim| self.remove(claim)).collect())
+            }
+        }
+    }
+
+    fn start(&mut self) {
+        while let Some(message) = self.machine.poll_start(self.now) {
+            assert!(self.running.insert(message.msg_id), "{} runs twice", message.msg_id);
+            let held = self.rows.get(&message.msg_id);
+            assert!(
+                held.is_none_or(|row| row.read_count >= message.read_count),
+                "a job that was given back runs"
+            );
+        }
+        assert!(self.running.len() <= 2, "more run than may");
+    }
+
+    fn command(&mut self) -> Option<Command> {
+        let command = self.machine.poll_command(self.now);
+        if let Some(Command::Read(limit)) = command {
+            let stats = self.machine.stats();
+            let claimed = usize::try_from(stats.waiting + stats.running).unwrap() + limit;
+            assert!(claimed <= 2 + 3, "{claimed} are claimed");
+        }
+        command
+    }
+
+    fn answer(&mut self, answer: Answer) {
+        for effect in self.machine.handle_answer(self.now, answer) {
+            if let Effect::Dead { msg_id, .. } = effect {
+                assert!(self.dead.insert(msg_id), "{msg_id} is reported twice");
+                assert!(self.ended.contains_key(&msg_id), "{msg_id} is not put aside");
+            }
+        }
+    }
+
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Send => {
+                self.sent += 1;
+                self.rows.insert(self.sent, Row { read_count: 0, visible_at: self.now });
+                self.machine.handle_woken(self.now);
+            }
+            Step::Wake => self.machine.handle_woken(self.now),
+            Step::Start => self.start(),
+            Step::Execute => {
+                if let Some(command) = self.command() {
+                    let answer = self.execute(&command);
+                    self.answer(answer);
+                }
+            }
+            Step::LoseAnswer => {
+                if let Some(command) = self.command() {
+                    self.execute(&command);
+                    self.machine.handle_failed(Failed::InDoubt);
+                }
+            }
+            Step::LoseStatement => {
+                if self.command().is_some() {
+                    self.machine.handle_failed(Failed::InDoubt);
+                }
+            }
+            Step::End(which, is_done) => {
+                let index = usize::from(which) % self.running.len().max(1);
+                if let Some(msg_id) = self.running.iter().nth(index).copied() {
+                    self.running.remove(&msg_id);
+                    let end = if is_done { End::Done } else { End::Failed("no".to_owned()) };
+                    self.machine.handle_ended(msg_id, end);
+                }
+            }
+            Step::Pass(seconds) => self.now += Duration::from_secs(u64::from(seconds)),
+            Step::Other(reads) => {
+                for claim in std::mem::take(&mut self.other) {
+                    self.remove(claim);
+                }
+                if reads {
+                    self.other = self.read(2);
+                }
+            }
+        }
+    }
+
+    /// Nothing fails any more.
+    fn calm(&mut self) {
+        for _ in 0..1_000 {
+            self.step(Step::Other(false));
+            self.start();
+            while let Some(msg_id) = self.running.pop_first() {
+                self.machine.handle_ended(msg_id, End::Done);
+            }
+            for _ in 0..4 {
+                self.step(Step::Execute);
+            }
+            if self.rows.is_empty() && self.machine.is_idle() {
+                return;
+            }
+            self.step(Step::Pass(10));
+            self.step(Step::Wake);
+        }
+        panic!("not ended: {:?}", self.rows);
+    }
+}
+
+proptest! {
+    /// No job is lost, none ends twice, none runs twice at once here, and no more are read than may be.
+    #[test]
+    fn every_job_ends_once_whatever_is_lost(steps in vec(step(), 0..200)) {
+        let mut world = World::new();
+        for step in steps {
+            world.step(step);
+        }
+        world.calm();
+        let all: BTreeSet<i64> = (1..=world.sent).collect();
+        let ended: BTreeSet<i64> = world.ended.keys().copied().collect();
+        prop_assert_eq!(ended, all);
+    }
+
+    /// While the session is there, no timeout passes, however long handlers run.
+    #[test]
+    fn no_timeout_passes_while_statements_succeed(seconds in vec(0..9_u8, 1..100)) {
+        let mut world = World::new();
+        for _ in 0..6 {
+            world.step(Step::Send);
+        }
+        for pass in seconds {
+            world.start();
+            for _ in 0..3 {
+                world.step(Step::Execute);
+            }
+            world.start();
+            world.step(Step::Pass(pass));
+        }
+        let stats = world.machine.stats();
+        prop_assert_eq!((stats.lapsed, stats.overtaken, stats.running), (0, 0, 2));
+    }
+}

@@ -1,0 +1,116 @@
+//! The end of a consumer.
+
+use std::time::{Duration, Instant};
+
+use pgbell::ErrorKind;
+use pgbell::durable::pgmq::Message;
+
+use super::support::{Jobs, start};
+use crate::support::{Server, TEST_TIMEOUT, poll_once, run, until};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+#[test]
+fn a_stop_lets_the_running_job_end_and_gives_the_others_back() {
+    let server = Server::start();
+    run(async {
+        let jobs = Jobs::new(server).await;
+        let mut session = jobs.session().await;
+        jobs.send(&mut session, 3).await;
+        let (running, mut calls) = start(jobs.consumer().concurrency(1)).await;
+        let call = calls.next().await;
+        until("the others wait", || running.stats().waiting == 2).await;
+        let mut stop = std::pin::pin!(running.stop(TEST_TIMEOUT));
+        assert!(poll_once(stop.as_mut()).await.is_none());
+        until("they are given back", || running.stats().released == 2).await;
+        // At once, and without an attempt.
+        let found = jobs.queue.read(&mut session, MINUTE, 10).await.unwrap();
+        let found: Vec<_> = found.iter().map(|one| (one.msg_id(), one.read_count())).collect();
+        assert_eq!(found, [(2, 1), (3, 1)]);
+        assert!(poll_once(stop.as_mut()).await.is_none());
+        call.succeed();
+        let stopped = stop.await;
+        assert_eq!((stopped.cancelled, stopped.blocked, stopped.unstored), (0, 0, 0));
+        assert_eq!(jobs.ids(&mut session).await, ("2 3".to_owned(), "1".to_owned()));
+        assert!(running.wait().await.is_ok());
+    });
+}
+
+#[test]
+fn a_stop_cancels_what_has_not_ended_in_time_and_gives_it_back() {
+    let server = Server::start();
+    run(async {
+        let jobs = Jobs::new(server).await;
+        let mut session = jobs.session().await;
+        jobs.send(&mut session, 1).await;
+        for is_dropped in [false, true] {
+            let (running, mut calls) = start(jobs.consumer()).await;
+            let call = calls.next().await;
+            if is_dropped {
+                drop(running);
+            } else {
+                let begun = Instant::now();
+                let stopped = running.stop(Duration::from_millis(50)).await;
+                assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+                assert_eq!((stopped.cancelled, stopped.blocked, stopped.unstored), (1, 0, 0));
+            }
+            assert_eq!(call.attempts, if is_dropped { 2 } else { 1 });
+        }
+        // After the drop it is given back in the background.
+        let begun = Instant::now();
+        let found: Vec<Message> = loop {
+            let found = jobs.queue.read(&mut session, MINUTE, 1).await.unwrap();
+            if !found.is_empty() {
+                break found;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(15), "it is not given back");
+            tokio::task::yield_now().await;
+        };
+        assert_eq!(found[0].read_count(), 3);
+    });
+}
+
+/// A thread that is blocked cannot be cancelled.
+#[test]
+fn a_stop_does_not_wait_for_a_handler_that_blocks_its_thread() {
+    let server = Server::start();
+    run(async {
+        let jobs = Jobs::new(server).await;
+        let mut session = jobs.session().await;
+        jobs.send(&mut session, 1).await;
+        let (begin, begun) = std::sync::mpsc::channel();
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let ended = std::sync::Mutex::new(ended);
+        let running = jobs
+            .consumer()
+            .run(move |_| {
+                begin.send(()).unwrap();
+                let _ = ended.lock().unwrap().recv();
+                async {}
+            })
+            .await
+            .unwrap();
+        tokio::task::spawn_blocking(move || begun.recv().unwrap()).await.unwrap();
+        let stopped = running.stop(Duration::ZERO).await;
+        assert_eq!((stopped.cancelled, stopped.blocked, stopped.unstored), (0, 1, 0));
+        drop(end);
+    });
+}
+
+/// It would never pass.
+#[test]
+fn a_queue_that_is_dropped_ends_its_consumer() {
+    let server = Server::start();
+    run(async {
+        let jobs = Jobs::new(server).await;
+        let mut session = jobs.session().await;
+        jobs.send(&mut session, 1).await;
+        let (running, mut calls) = start(jobs.consumer()).await;
+        let call = calls.next().await;
+        jobs.queue.drop_queue(&mut session).await.unwrap();
+        call.succeed();
+        let error = running.wait().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Schema);
+        assert_eq!(running.stopped().await.unstored, 1);
+    });
+}
