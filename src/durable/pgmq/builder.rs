@@ -54,7 +54,7 @@ use crate::wakeups::{Listen, WakeTask, WakeWorker, Wakeups};
 /// [visibility timeout](Self::visibility_timeout), the job is read again, by this consumer or by another one. While the session is open, the timeout of all
 /// jobs is extended whenever a third of it has passed.
 ///
-/// pgmq does not check who has read a message. This consumer does: its statements change a job only if nothing else has read it since. So what it
+/// pgmq does not check which reader has a message. This consumer does: its statements change a job only if nothing else has read it since. So what it
 /// stores late neither removes nor moves a job that another reader has. Such jobs are counted:
 /// [`overtaken`](super::ConsumerStats::overtaken), [`lapsed`](super::ConsumerStats::lapsed). If it reads a job again whose handler still runs here, the
 /// handler is not called a second time: the run continues as the new attempt.

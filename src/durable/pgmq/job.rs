@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::message::Message;
 use crate::error::{Error, ErrorKind};
 
-/// The wish of a handler for more time.
+/// A request of a handler for more time.
 #[derive(Debug)]
 pub(super) struct Wanted {
     pub(super) msg_id: i64,

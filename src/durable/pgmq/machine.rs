@@ -46,7 +46,7 @@ pub(super) enum Command {
     Finish(Vec<Claim>),
     /// Puts aside, with a reason.
     Bury(Vec<(Claim, Arc<str>)>),
-    /// Returns which of these messages are in the queue, whoever has read them.
+    /// Returns which of these messages are in the queue, whichever reader has them.
     Find(Vec<i64>),
 }
 
@@ -234,7 +234,7 @@ impl ConsumerMachine {
         self.stats.panics += 1;
     }
 
-    /// Handles the wish of a handler for more time. Returns true if the job has it already, false if a command follows, and `None` if the job is not
+    /// Handles that a handler asks for more time. Returns true if the job has it already, false if a command follows, and `None` if the job is not
     /// this consumer's.
     pub(super) fn handle_wanted(
         &mut self,

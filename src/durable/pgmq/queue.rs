@@ -354,7 +354,7 @@ impl Queue {
 
     /// Makes messages visible after `visibility` from now, in whole seconds, rounded up: zero is at once. Returns the ids of those that are in the queue.
     ///
-    /// pgmq does not check who has read a message: one whose visibility timeout has passed may be in the hands of another reader.
+    /// pgmq does not check which reader has a message: one whose visibility timeout has passed may be in the hands of another reader.
     ///
     /// # Errors
     /// As [`read`](Self::read).

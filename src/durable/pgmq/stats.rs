@@ -30,7 +30,7 @@ pub struct ConsumerStats {
     /// Visibility timeouts that were extended, each job counted.
     pub extended: u64,
     /// Jobs whose visibility timeout has passed while this consumer had them, so another reader could take them. The session was lost, or the
-    /// process stood still.
+    /// process was suspended.
     pub lapsed: u64,
     /// Jobs that another reader has taken or removed while this consumer had them. What their handler did happens twice.
     pub overtaken: u64,

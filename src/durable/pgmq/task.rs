@@ -32,7 +32,7 @@ const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
 /// The time in which the server must store the last ends of a stop.
 const STORE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How many wishes for more time wait.
+/// How many requests for more time wait.
 pub(super) const WANTED_MAX: usize = 64;
 
 /// The longest reason of a failure, in characters.
