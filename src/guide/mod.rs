@@ -4,7 +4,7 @@
 //! |---|---|
 //! | start | [`quick_start`] · [`choosing_a_type`] · [`moving`] from sqlx, tokio-postgres, pgorm, psycopg and asyncpg · [`when_not`] to use LISTEN and NOTIFY |
 //! | connect | [`connecting`]: TLS, passwords, tokens, several hosts · [`poolers`] and hosted PostgreSQL |
-//! | build | [`losing_nothing`] that matters · [`fan_out`] and topics · [`handlers`] · [`wake_or_poll`] · [`existing_queues`]: wake-ups beside pgmq, River, graphile-worker · `durability`: a log of which nothing is missed, with the feature `durable` · [`publishing`] · [`triggers`] and SQL that notifies · `json`, with the feature `json` · `blocking`: threads without async, with the feature `blocking` · [`testing_your_code`] without a server |
+//! | build | [`losing_nothing`] that matters · [`fan_out`] and topics · [`handlers`] · [`wake_or_poll`] · [`existing_queues`]: wake-ups beside pgmq, River, graphile-worker · `durability`: a log of which nothing is missed, and `tables_and_queues`: mirrors and jobs of pgmq, with the feature `durable` · [`publishing`] · [`triggers`] and SQL that notifies · `json`, with the feature `json` · `blocking`: threads without async, with the feature `blocking` · [`testing_your_code`] without a server |
 //! | operate | [`production`]: numbers, alerts, probes, shutdown, containers · [`memory`] and back-pressure · [`performance`] · [`listen_cost`] |
 //! | evaluate | [`correctness`]: how it is shown, with commands |
 //!
@@ -16,6 +16,7 @@
 //! | how do I miss nothing, also while nothing runs? | a log in a table, with the feature `durable`: the chapter `durability` |
 //! | how do I push to browsers, with axum? | a handler subscribes, and returns the subscription as a stream: [`fan_out`](fan_out#a-complete-example) |
 //! | how do I wake the workers of a job queue? | [`wake_or_poll`], and [`triggers`] for the SQL |
+//! | how do I keep a table in memory? which queue? | `Mirror`, `pgmq`, with the feature `durable`: the chapter `tables_and_queues` |
 //! | what happens to notifications during a failover? | they are not kept, and a [`Gap`](crate::Gap) reports that: [`losing_nothing`](losing_nothing#during-a-failover) |
 //! | how much memory does a consumer take that sleeps? | at most 22 MiB by default, and 33 MiB if the server sends very long messages: [`memory`] |
 //! | how do I run behind PgBouncer, on RDS, on Neon? | [`poolers`] |
@@ -83,6 +84,11 @@ pub mod publishing {}
 
 #[doc = include_str!("quick_start.md")]
 pub mod quick_start {}
+
+#[cfg(feature = "durable")]
+#[cfg_attr(docsrs, doc(cfg(feature = "durable")))]
+#[doc = include_str!("tables_and_queues.md")]
+pub mod tables_and_queues {}
 
 #[doc = include_str!("testing_your_code.md")]
 pub mod testing_your_code {}
