@@ -29,9 +29,6 @@ const LIST: &str = "\
 P1: It connects
 also: elsewhere
 P2: It waits
-
-[G: jobs]
-G1: A job is done
 ";
 
 const TESTS: &str = "\
@@ -155,12 +152,21 @@ fn the_page_has_the_versions_on_which_every_test_of_a_promise_passed() {
     for row in [
         "| P1 | It connects | 13, 18 | 13, 14, 18: `matrix::order::listens`; 13, 18: `one::connects`; without a server: `elsewhere` |",
         "| P2 | It waits | 13, 18 | 13, 18: `chaos::survives`, `one::p2_waits` |",
-        "| G1 | A job is done | open |  |",
     ] {
         assert!(page.lines().any(|line| line == row), "{row}\n{page}");
     }
     assert_eq!(repository.check(&reports), Ok(()));
     assert_eq!(repository.check(&[]), Ok(()));
+}
+
+/// A promise that nothing shows is none.
+#[test]
+fn a_promise_without_a_test_is_open_and_an_error() {
+    let repository = Repository::new("open");
+    repository.write("tests/promises/list.txt", &format!("{LIST}\n[G: jobs]\nG1: A job is done\n"));
+    let error = repository.wrote(&repository.reports()).unwrap_err();
+    assert!(error.contains("G1 has no test that has passed on"), "{error}");
+    assert!(repository.page().lines().any(|line| line == "| G1 | A job is done | open |  |"));
 }
 
 /// A run of some tests, or on some versions, is not an error, but for the two that are required.
@@ -207,7 +213,7 @@ fn a_page_that_differs_from_the_tests_the_list_or_the_run_is_an_error() {
     repository.wrote(&reports).unwrap();
     let page = repository.page();
     for (what, path, text) in [
-        ("a new test", "tests/postgres/new.rs", "/// G1.\n#[test]\nfn is_done() {}\n".to_owned()),
+        ("a new test", "tests/postgres/new.rs", "/// P2.\n#[test]\nfn is_done() {}\n".to_owned()),
         ("another text", "tests/promises/list.txt", LIST.replace("waits", "sleeps")),
         ("a test that is gone", "tests/postgres/one.rs", TESTS.replace("p2_waits", "waits")),
         ("an unknown promise", "tests/postgres/one.rs", TESTS.replace("/// P1", "/// P9")),
