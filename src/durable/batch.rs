@@ -20,7 +20,7 @@ use crate::error::Error;
 /// ```
 ///
 /// The function raises if another reader has taken over the cursor (`PGB01`), or if the batch was acknowledged already (`PGB02`). It raises that also
-/// for a batch that was received before a crash or a failover of the server, which may have lost it. Then the whole transaction fails: its effects
+/// for a batch that was received before a restart, a crash or a failover of the server, which may have lost it. Then the whole transaction fails: its effects
 /// happen exactly once. If the transaction is rolled back, the cursor returns the records again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {
@@ -117,7 +117,7 @@ impl<'a> Batch<'a> {
     ///
     /// # Errors
     /// - [`ErrorKind::Fenced`](crate::ErrorKind::Fenced) if another reader has taken over the cursor, if the position of the cursor has changed, or if the
-    ///   server has crashed, or was replaced by a standby, after the batch was received: it may have lost what the batch contains.
+    ///   server was restarted, or replaced by a standby, after the batch was received: it may have lost what the batch contains.
     ///   The records were not acknowledged by this call: they are received again, by that reader or by the next call.
     /// - [`ErrorKind::Schema`](crate::ErrorKind::Schema) if the cursor was deleted, or the log is not as expected.
     /// - The error of the server if it refuses the statement for another reason than a passing one.

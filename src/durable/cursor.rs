@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::batch::{Batch, Delivery, Receipt};
 use super::cursor_builder::PAGE_SIZE_MAX;
 use super::cursor_handle::CursorHandle;
+use super::gap::LogGap;
 use super::page::{Newest, Page};
 use super::position::Position;
 use super::refusal::{fenced, is_retried, stale};
@@ -18,6 +19,9 @@ use crate::proto::supervisor::Backoff;
 
 /// The shortest time between two rotations by one cursor.
 const ROTATION_INTERVAL: Duration = Duration::from_secs(60);
+
+/// The longest time of the rotation when a cursor is closed.
+const LAST_ROTATION: Duration = Duration::from_secs(5);
 
 /// A reader of a log with a name, and the position up to which its records are acknowledged.
 ///
@@ -69,14 +73,17 @@ struct Pending {
     seq: i64,
     /// The position after it.
     position: Position,
-    /// The number of records of its gap.
-    lost: u64,
+    gap: Option<LogGap>,
 }
 
 impl Pending {
     /// Returns whether a stored position is the one after the batch. A later change, such as a gap, has a higher number and the same position.
-    fn is_stored(&self, seq: i64, position: &Position) -> bool {
-        self.seq < seq && self.position == *position
+    fn is_stored(&self, seq: i64, position: &Position, gap: Option<LogGap>) -> bool {
+        // A gap that was not acknowledged only grows. The position after a batch without records is that before it.
+        let has_gap = self.gap.is_some_and(|old| {
+            gap.is_some_and(|new| new.first() <= old.first() && new.records() >= old.records())
+        });
+        self.seq < seq && self.position == *position && !has_gap
     }
 }
 
@@ -183,7 +190,7 @@ impl Cursor {
 
     /// Rotates the log. If records are left, it is due again after a minute.
     async fn rotate(&mut self) {
-        (self.rotated, self.has_progressed) = (Instant::now(), false);
+        self.rotated = Instant::now();
         if !self.rotates {
             return;
         }
@@ -194,6 +201,7 @@ impl Cursor {
             }
             // A role may have no right to rotate; another reader may do it.
             Err(error) => {
+                self.has_progressed = false;
                 telemetry::not_rotated(&self.name, &error);
                 self.failed(&error);
             }
@@ -210,7 +218,7 @@ impl Cursor {
             return None;
         }
         let is_as_expected = match self.pending.take() {
-            Some(pending) if pending.is_stored(seq, &position) => {
+            Some(pending) if pending.is_stored(seq, &position, gap) => {
                 self.handle_acknowledged(pending);
                 true
             }
@@ -250,14 +258,14 @@ impl Cursor {
         if let Some(gap) = gap {
             telemetry::lost(&self.name, gap);
         }
-        let lost = gap.map_or(0, |gap| gap.records());
-        self.pending = Some(Pending { seq, position: after.clone(), lost });
+        self.pending = Some(Pending { seq, position: after.clone(), gap });
         let receipt =
             Receipt { cursor: self.source.cursor_id(), seq, token, nonce, position: after };
         Some(Delivery { records, gap, receipt, is_full })
     }
 
-    fn handle_acknowledged(&mut self, Pending { position, lost, .. }: Pending) {
+    fn handle_acknowledged(&mut self, Pending { position, gap, .. }: Pending) {
+        let lost = gap.map_or(0, |gap| gap.records());
         self.handle.count(|stats| {
             stats.acknowledged += 1;
             stats.lost = stats.lost.saturating_add(lost);
@@ -273,7 +281,8 @@ impl Cursor {
         receipt: Receipt,
         is_full: bool,
     ) -> Result<(), Error> {
-        let after = Pending { seq: receipt.seq, position: receipt.position.clone(), lost: 0 };
+        let gap = self.pending.as_ref().and_then(|pending| pending.gap);
+        let after = Pending { seq: receipt.seq, position: receipt.position.clone(), gap };
         let mut is_in_doubt = false;
         while let Err(error) = self.source.ack(&receipt).await {
             // The call before may be committed at any time, also while this one waits for it.
@@ -287,7 +296,7 @@ impl Cursor {
             let newest = self.newest().await?;
             if newest.token != receipt.token {
                 return Err(self.refused(fenced()));
-            } else if after.is_stored(newest.seq, &newest.position) {
+            } else if after.is_stored(newest.seq, &newest.position, newest.gap) {
                 break;
             } else if (newest.seq, &newest.nonce) != (receipt.seq, &receipt.nonce) {
                 // Another change, or the server has lost the end of its log meanwhile.
@@ -337,6 +346,7 @@ impl Cursor {
     async fn wait_after(&mut self, error: Error) -> Result<(), Error> {
         self.failed(&error);
         if self.ended.is_some() || !is_retried(&error) {
+            self.handle.retrying(false);
             return Err(error);
         }
         self.handle.count(|stats| stats.retries += 1);
@@ -380,15 +390,17 @@ impl Cursor {
         self.last_error.as_ref()
     }
 
-    /// [Rotates](crate::durable::Outbox::rotate) the log if something was acknowledged since the last time, and ends the lease, so that another
-    /// reader need not wait for it, and the sessions.
+    /// Ends the lease, so that another reader need not wait for it, [rotates](crate::durable::Outbox::rotate) the log if something was acknowledged since
+    /// the last time, for at most 5 s, and ends the sessions.
     ///
     /// # Cancel safety
     /// If the future is dropped, the sessions end, and the lease may stay.
     pub async fn close(mut self) {
+        self.source.release(self.token).await;
         if self.has_progressed && self.ended.is_none() && self.source.is_open() {
-            self.rotate().await;
+            // If it takes longer, another reader may do it.
+            let _ = timeout(LAST_ROTATION, self.rotate()).await;
         }
-        self.source.close(self.token).await;
+        self.source.close().await;
     }
 }

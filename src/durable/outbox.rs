@@ -235,10 +235,14 @@ impl Outbox {
     /// The error of the session or the server.
     pub async fn drop_cursor(&self, name: &str) -> Result<bool, Error> {
         let mut session = self.session();
-        let sql = self.names.fill("DELETE FROM {cursors} WHERE name = $1");
+        let sql = self.names.fill(
+            "WITH gone AS (DELETE FROM {cursors} WHERE name = $1 RETURNING cursor_id),
+            positions AS (DELETE FROM {acks} AS acks USING gone WHERE acks.cursor_id = gone.cursor_id)
+            SELECT count(*) FROM gone",
+        );
         let rows = session.query(&sql, &[Some(name)]).await;
         session.close().await;
-        Ok(rows?.rows_affected() == Some(1))
+        Ok(rows?.get(0).and_then(|row| row.get(0)) == Some("1"))
     }
 
     /// Deletes the log with all its records and cursors.

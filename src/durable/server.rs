@@ -211,12 +211,16 @@ impl ServerCursor {
         }
     }
 
-    pub(super) async fn close(mut self, token: i64) {
+    /// Ends the lease, if there is a session.
+    pub(super) async fn release(&mut self, token: i64) {
         if self.session.is_open() {
             let (id, token) = (self.id.to_string(), token.to_string());
             // If it fails, the lease ends by itself.
             let _ = self.query(Sql::Release, &[Some(&id), Some(&token)]).await;
         }
+    }
+
+    pub(super) async fn close(mut self) {
         self.session.close().await;
         if let Some(wakeups) = self.wakeups.take() {
             wakeups.close().await;

@@ -90,10 +90,18 @@ impl Source {
         }
     }
 
-    pub(super) async fn close(self, token: i64) {
+    /// Ends the lease.
+    pub(super) async fn release(&mut self, token: i64) {
         match self {
-            Self::Server(server) => server.close(token).await,
+            Self::Server(server) => server.release(token).await,
             Self::Memory(cursor) => cursor.release(token),
+        }
+    }
+
+    pub(super) async fn close(self) {
+        match self {
+            Self::Server(server) => server.close().await,
+            Self::Memory(_) => {}
         }
     }
 }

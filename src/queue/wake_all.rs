@@ -1,7 +1,7 @@
 //! [`WakeAll`]: wakes everything that waits.
 
 use std::pin::pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering, fence};
 
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
@@ -25,6 +25,7 @@ pub(crate) struct Wait<'a>(&'a AtomicUsize);
 impl<'a> Wait<'a> {
     fn new(waits: &'a AtomicUsize) -> Self {
         waits.fetch_add(1, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
         Self(waits)
     }
 }
@@ -41,8 +42,10 @@ impl WakeAll {
         let _ = contain(|| self.notify.notify_one());
     }
 
-    /// Wakes all that wait. What they wait for must be so already.
+    /// Wakes all that wait. What they wait for must be so already: stored in any ordering.
     pub(crate) fn wake(&self) {
+        // With the one in `Wait::new`: what was stored before is seen by the check of a waiter that is not counted here yet.
+        fence(Ordering::SeqCst);
         // The oldest first, so one that waits again is not woken in place of another one.
         for _ in 0..self.waits.load(Ordering::SeqCst) {
             self.wake_one();

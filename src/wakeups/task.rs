@@ -138,7 +138,7 @@ impl TaskShared {
 
     /// Ends the task. [`wake_all`](Self::wake_all) follows.
     pub(super) fn close(&self) {
-        self.is_closed.store(true, Ordering::Release);
+        self.is_closed.store(true, Ordering::SeqCst);
     }
 
     /// Wakes every worker.
@@ -147,6 +147,6 @@ impl TaskShared {
     }
 
     pub(super) fn is_closed(&self) -> bool {
-        self.is_closed.load(Ordering::Acquire)
+        self.is_closed.load(Ordering::SeqCst)
     }
 }

@@ -220,6 +220,7 @@ impl Printer<'_> {
         tokio::select! {
             biased;
             acked = acked => acked.map_err(refused)?,
+            never = self.outages.show_always() => match never {},
             // It may be acknowledged.
             exit = signals.recv() => return Ok(Some(exit)),
         }

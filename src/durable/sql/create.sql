@@ -56,8 +56,9 @@ CREATE TABLE {acks_1} PARTITION OF {acks} FOR VALUES IN (1);
 -- The current position of each cursor. Its text is the beginning of a receipt.
 --
 -- A crash can lose what was committed without waiting for the disk, and a failover what the standby had not received. Their xids and ids are assigned
--- again, so a batch of before must not be acknowledged: its snapshot would seem to include other records. The nonce of a receipt is therefore that of
--- the position together with the timeline and the place where the server ended its recovery, which change with each of the two.
+-- again, so a batch of before must not be acknowledged: its snapshot would seem to include other records. The same is so for a copy of the database
+-- in the same cluster. The nonce of a receipt is therefore that of the position together with the start of the server, the place where it ended its recovery,
+-- the timeline, the database and the table. Nothing distinguishes a restart from a crash with a restart behind it, so each start refuses the receipts of before.
 CREATE VIEW {positions} AS
     SELECT cursors.name, cursors.cursor_id, newest.seq, newest.token, newest.slot, newest.nonce, newest.lower, newest.high, newest.next,
         newest.upper, newest.upper_high, newest.upper_next, newest.last, newest.gap_first, newest.gap_last, newest.gap_records, newest.at,
@@ -66,7 +67,9 @@ CREATE VIEW {positions} AS
             coalesce(newest.gap_first::text, '-'), coalesce(newest.gap_last::text, '-'), coalesce(newest.gap_records::text, '-')) END AS text,
         newest.receipt_nonce
     FROM {cursors} AS cursors LEFT JOIN LATERAL (
-        SELECT acks.*, md5(concat_ws(' ', acks.nonce, pg_last_wal_replay_lsn(),
+        SELECT acks.*, md5(concat_ws(' ', acks.nonce, (SELECT oid FROM pg_database WHERE datname = current_database()), '{log}'::regclass::oid,
+            pg_last_wal_replay_lsn(),
+            (date_part('epoch', pg_postmaster_start_time()) * 1000000)::bigint,
             CASE WHEN NOT pg_is_in_recovery() THEN left(pg_walfile_name(pg_current_wal_lsn()), 8) END))::uuid AS receipt_nonce
         FROM {acks} AS acks WHERE acks.cursor_id = cursors.cursor_id ORDER BY seq DESC LIMIT 1
     ) AS newest ON true;

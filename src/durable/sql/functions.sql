@@ -156,6 +156,7 @@ DECLARE
     slots regclass[] := ARRAY['{log_0}', '{log_1}', '{log_2}']::regclass[];
     ack_slots regclass[] := ARRAY['{acks_0}', '{acks_1}']::regclass[];
     ack_slot integer;
+    has_many_acks boolean;
     lost_here bigint;
     settings record;
     slot_number bigint;
@@ -166,7 +167,10 @@ DECLARE
     has_rows boolean;
     counted_at pg_snapshot;
     counted jsonb;
-    before record;
+    counted_seq bigint;
+    counted_first bigint;
+    counted_last bigint;
+    counted_records bigint;
     since record;
     lost_records bigint;
     total bigint;
@@ -180,6 +184,10 @@ BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION 'a log is rotated with the isolation %', current_setting('transaction_isolation')
             USING ERRCODE = 'active_sql_transaction', HINT = 'Use READ COMMITTED.';
+    ELSIF pg_current_xact_id_if_assigned() IS NOT NULL THEN
+        -- A snapshot does not list its own xid.
+        RAISE EXCEPTION 'a log is rotated inside of a transaction that has written' USING ERRCODE = 'active_sql_transaction',
+            HINT = 'Rotate it outside of a transaction.';
     END IF;
     IF NOT pg_try_advisory_xact_lock(hashtextextended('pgbell rotates {log}', 0)) THEN
         waits_for := 'another session that rotates';
@@ -199,8 +207,14 @@ BEGIN
         RAISE insufficient_privilege USING MESSAGE = 'permission denied for the sequences of the log';
     END IF;
 
+    -- Readers lock the positions before the records. With a lock of a partition, the lock of the positions could be a deadlock, so one call does one of
+    -- the two.
+    ack_slot := (pg_relation_size(ack_slots[2]) > pg_relation_size(ack_slots[1]))::integer;
+    has_many_acks := pg_relation_size(ack_slots[ack_slot + 1]) > 16777216;
+
     -- From the oldest slot on, without the current one.
     FOR step IN 1..2 LOOP
+        EXIT WHEN has_many_acks;
         part := slots[(slot_number + step) % 3 + 1];
         CONTINUE WHEN pg_relation_size(part) = 0;
         EXECUTE format('SELECT EXISTS (SELECT FROM %s)', part) INTO has_rows;
@@ -221,54 +235,70 @@ BEGIN
             END IF;
         END LOOP;
         CONTINUE WHEN is_behind AND is_forced IS NOT TRUE;
+        -- What is lost is counted before the lock, which everything that reads or writes the log waits for. If a cursor moves meanwhile, it is counted
+        -- again.
         counted := NULL;
-        IF is_behind THEN
-            -- What is lost is counted before the lock, which everything that reads or writes the log waits for.
-            SELECT pg_current_snapshot(), jsonb_object_agg(positions.cursor_id, to_jsonb(unread) || jsonb_build_object('seq', positions.seq))
-            INTO counted_at, counted
-            FROM {positions} AS positions
-            CROSS JOIN LATERAL {unread}(part, positions.lower, positions.last, positions.upper, NULL) AS unread
-            WHERE positions.seq IS NOT NULL;
-        END IF;
-        BEGIN
-            EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', part);
-            lost_here := 0;
-            -- What was committed before the lock is visible now, and nothing is in flight.
-            FOR behind IN SELECT * FROM {positions} LOOP
-                CONTINUE WHEN behind.seq IS NOT NULL
-                    AND NOT {is_behind}(part, coalesce(behind.upper, behind.lower), behind.last);
-                IF is_forced IS NOT TRUE THEN
-                    RAISE lock_not_available;
+        FOR attempt IN 1..3 LOOP
+            BEGIN
+                EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', part);
+                IF is_behind AND (attempt = 1 OR counted IS NULL) THEN
+                    -- It can be had, so it is worth while to count.
+                    RAISE EXCEPTION USING ERRCODE = 'PGB05';
                 END IF;
-                CONTINUE WHEN behind.seq IS NULL;
-                SELECT * FROM jsonb_to_record(counted -> behind.cursor_id::text) AS x (seq bigint, first bigint, last bigint, records bigint)
-                INTO before;
-                IF before.seq = behind.seq THEN
-                    -- And what was committed since.
-                    SELECT * FROM {unread}(part, behind.lower, behind.last, behind.upper, counted_at) INTO since;
-                ELSE
-                    -- The cursor has moved since.
-                    before := NULL;
-                    SELECT * FROM {unread}(part, behind.lower, behind.last, behind.upper, NULL) INTO since;
-                END IF;
-                lost_records := coalesce(before.records, 0) + since.records;
-                CONTINUE WHEN lost_records = 0;
-                INSERT INTO {acks} (cursor_id, seq, token, slot, lower, high, next, upper, upper_high, upper_next, last,
-                    gap_first, gap_last, gap_records)
-                VALUES (behind.cursor_id, behind.seq + 1, behind.token, behind.slot, behind.lower, behind.high, behind.next, behind.upper,
-                    behind.upper_high, behind.upper_next, behind.last, least(behind.gap_first, before.first, since.first),
-                    greatest(behind.gap_last, before.last, since.last), coalesce(behind.gap_records, 0) + lost_records);
-                lost_here := lost_here + lost_records;
-            END LOOP;
-            EXECUTE format('TRUNCATE %s', part);
-            -- Variables are not restored when this block is undone.
-            lost := lost + lost_here;
-            truncated := truncated + 1;
-            waits_for := NULL;
-        EXCEPTION WHEN lock_not_available OR unique_violation THEN
-            -- An open or prepared transaction of a writer or reader.
-            waits_for := format('a transaction that uses %s', part);
-        END;
+                lost_here := 0;
+                -- What was committed before the lock is visible now, and nothing is in flight.
+                FOR behind IN SELECT * FROM {positions} LOOP
+                    CONTINUE WHEN behind.seq IS NOT NULL
+                        AND NOT {is_behind}(part, coalesce(behind.upper, behind.lower), behind.last);
+                    IF is_forced IS NOT TRUE THEN
+                        RAISE lock_not_available;
+                    END IF;
+                    CONTINUE WHEN behind.seq IS NULL;
+                    SELECT x.seq, x.first, x.last, x.records INTO counted_seq, counted_first, counted_last, counted_records
+                    FROM jsonb_to_record(counted -> behind.cursor_id::text) AS x (seq bigint, first bigint, last bigint, records bigint);
+                    IF counted_seq IS DISTINCT FROM behind.seq THEN
+                        IF attempt < 3 THEN
+                            RAISE EXCEPTION USING ERRCODE = 'PGB05';
+                        END IF;
+                        counted_first := NULL;
+                        counted_last := NULL;
+                        counted_records := 0;
+                        SELECT * INTO since FROM {unread}(part, behind.lower, behind.last, behind.upper, NULL);
+                    ELSE
+                        -- And what was committed since.
+                        SELECT * INTO since FROM {unread}(part, behind.lower, behind.last, behind.upper, counted_at);
+                    END IF;
+                    lost_records := counted_records + since.records;
+                    CONTINUE WHEN lost_records = 0;
+                    INSERT INTO {acks} (cursor_id, seq, token, slot, lower, high, next, upper, upper_high, upper_next, last,
+                        gap_first, gap_last, gap_records)
+                    VALUES (behind.cursor_id, behind.seq + 1, behind.token, behind.slot, behind.lower, behind.high, behind.next, behind.upper,
+                        behind.upper_high, behind.upper_next, behind.last, least(behind.gap_first, counted_first, since.first),
+                        greatest(behind.gap_last, counted_last, since.last), coalesce(behind.gap_records, 0) + lost_records);
+                    lost_here := lost_here + lost_records;
+                END LOOP;
+                EXECUTE format('TRUNCATE %s', part);
+                -- Variables are not restored when this block is undone.
+                lost := lost + lost_here;
+                truncated := truncated + 1;
+                waits_for := NULL;
+                EXIT;
+            EXCEPTION
+                WHEN lock_not_available OR unique_violation THEN
+                    -- An open or prepared transaction of a writer or reader.
+                    waits_for := format('a transaction that uses %s', part);
+                    EXIT;
+                WHEN SQLSTATE 'PGB05' THEN
+                    SELECT pg_current_snapshot(), coalesce(
+                        jsonb_object_agg(positions.cursor_id, to_jsonb(unread) || jsonb_build_object('seq', positions.seq)), '{}')
+                    INTO counted_at, counted
+                    FROM (
+                        SELECT * FROM {positions} AS one WHERE one.seq IS NOT NULL AND {is_behind}(part, coalesce(one.upper, one.lower), one.last)
+                        OFFSET 0
+                    ) AS positions
+                    CROSS JOIN LATERAL {unread}(part, positions.lower, positions.last, positions.upper, NULL) AS unread;
+            END;
+        END LOOP;
     END LOOP;
 
     -- The next slot must be empty.
@@ -283,9 +313,8 @@ BEGIN
     END IF;
 
     -- The positions: the current ones of the larger partition are copied to the other one, and it is truncated.
-    ack_slot := (pg_relation_size(ack_slots[2]) > pg_relation_size(ack_slots[1]))::integer;
     part := ack_slots[ack_slot + 1];
-    IF pg_relation_size(part) > 262144 THEN
+    IF truncated = 0 AND pg_relation_size(part) > 262144 THEN
         -- Every reader waits for this lock meanwhile. If many transactions acknowledge, a short attempt may fail each time.
         IF pg_relation_size(part) > 67108864 THEN
             PERFORM set_config('lock_timeout', '1s', true);
@@ -339,28 +368,47 @@ BEGIN
         RAISE insufficient_privilege USING MESSAGE = 'permission denied for the sequences of the log';
     END IF;
     RETURN QUERY
-    WITH place AS MATERIALIZED (
+    WITH RECURSIVE place AS MATERIALIZED (
         SELECT
             at_lower AS lower, at_high AS high, at_next AS next, coalesce(at_last, 0) AS last,
             coalesce(at_upper, pg_current_snapshot()) AS upper,
             -- At least as high as every visible id. The highest visible one could only be found behind all records of a transaction in progress.
             coalesce(at_upper_high, greatest(at_high, pg_sequence_last_value('{log_id_seq}'::regclass))) AS upper_high
-    ), late (xid) AS (
+    ), unlisted (xid) AS (
+        -- The transactions with records that had an xid when `next` was assigned, and are not in the snapshot, which lists none from its xmax on. They are
+        -- found one after the other, because the series of all numbers has every subtransaction too.
+        (SELECT log.xid FROM place CROSS JOIN LATERAL (
+            SELECT xid FROM {log}
+            WHERE place.last < place.high AND xid >= pg_snapshot_xmax(place.lower) AND xid < place.next ORDER BY xid LIMIT 1
+        ) AS log)
+        UNION ALL
+        (SELECT log.xid FROM unlisted CROSS JOIN place CROSS JOIN LATERAL (
+            SELECT xid FROM {log} WHERE xid > unlisted.xid AND xid < place.next ORDER BY xid LIMIT 1
+        ) AS log)
+    ), late (xid) AS MATERIALIZED (
         -- The transactions that were in progress in `lower`, and have committed since.
         SELECT xid FROM place CROSS JOIN LATERAL (
             SELECT pg_snapshot_xip(place.lower) AS xid
             UNION ALL
-            -- The snapshot does not list those from its xmax on. They had an xid when `next` was assigned.
-            SELECT number::text::xid8
-            FROM generate_series(pg_snapshot_xmax(place.lower)::text::bigint, place.next::text::bigint - 1) AS number
+            SELECT xid FROM unlisted
         ) AS listed WHERE place.last < place.high AND pg_visible_in_snapshot(xid, place.upper)
-    ), many (first_id) AS MATERIALIZED (
-        -- From fifty transactions on their records are not read by transaction, because each page would read and sort a page of each.
-        SELECT min(first.id) FROM place CROSS JOIN late CROSS JOIN LATERAL (
-            SELECT id FROM {log}
+    ), sample (xid, id) AS MATERIALIZED (
+        -- The first late ids of each transaction, if there are many: together at least as many as a page has, if each has enough.
+        SELECT first.xid, first.id FROM late CROSS JOIN place CROSS JOIN LATERAL (
+            SELECT xid, id FROM {log}
             WHERE (xid, id) > (late.xid, place.last) AND (xid, id) <= (late.xid, place.high)
-            ORDER BY xid, id LIMIT 1
-        ) AS first HAVING (SELECT count(*) FROM late) >= 50
+            ORDER BY xid, id LIMIT page_size / (SELECT count(*) FROM late) + 1
+        ) AS first WHERE (SELECT count(*) FROM late) > 8
+    ), bound (id) AS MATERIALIZED (
+        -- An id up to which there is at least a page of late records. Without it, a page of each transaction would be read and sorted.
+        SELECT least(
+            (SELECT id FROM sample ORDER BY id OFFSET page_size - 1 LIMIT 1),
+            -- If the first transaction has enough alone.
+            (SELECT log.id FROM (SELECT xid, id FROM sample ORDER BY id LIMIT 1) AS first CROSS JOIN place CROSS JOIN LATERAL (
+                SELECT id FROM {log} WHERE (xid, id) >= (first.xid, first.id) AND (xid, id) <= (first.xid, place.high)
+                ORDER BY xid, id OFFSET page_size - 1 LIMIT 1
+            ) AS log)
+        )
     )
     SELECT
         NULL,
@@ -369,18 +417,12 @@ BEGIN
     FROM place
     UNION ALL
     -- Records of transactions that were in progress in `lower`: their ids are among those that were visible.
-    (SELECT log.* FROM place CROSS JOIN late CROSS JOIN LATERAL (
+    (SELECT log.* FROM place CROSS JOIN bound CROSS JOIN late CROSS JOIN LATERAL (
         SELECT id, key, {payload_text}, headers::text, (date_part('epoch', written_at) * 1000000)::bigint FROM {log}
         -- The comparison of rows is what the index on both columns is for.
-        WHERE (xid, id) > (late.xid, place.last) AND (xid, id) <= (late.xid, place.high)
+        WHERE (xid, id) > (late.xid, place.last) AND (xid, id) <= (late.xid, least(place.high, bound.id))
         ORDER BY xid, id LIMIT page_size
-    ) AS log WHERE (SELECT count(*) FROM many) = 0 ORDER BY log.id LIMIT page_size)
-    UNION ALL
-    (SELECT log.* FROM place CROSS JOIN many CROSS JOIN LATERAL (
-        SELECT id, key, {payload_text}, headers::text, (date_part('epoch', written_at) * 1000000)::bigint FROM {log}
-        WHERE id >= many.first_id AND id <= place.high AND xid IN (SELECT xid FROM late)
-        ORDER BY id LIMIT page_size
-    ) AS log)
+    ) AS log ORDER BY log.id LIMIT page_size)
     UNION ALL
     -- Records with higher ids than all that were visible in `lower`.
     (SELECT log.* FROM place CROSS JOIN LATERAL (

@@ -22,7 +22,12 @@ BEGIN
     IF pg_sequence_last_value('{log_slot}'::regclass) IS NULL THEN
         PERFORM nextval('{log_slot}'::regclass);
     END IF;
-    PERFORM setval(pg_get_serial_sequence('{cursors}', 'cursor_id')::regclass, (SELECT greatest(1, max(cursor_id)) FROM {cursors}));
+    -- An id of a cursor is never used again, and a deleted cursor leaves no positions.
+    DELETE FROM {acks} WHERE cursor_id NOT IN (SELECT cursor_id FROM {cursors});
+    PERFORM setval(
+        pg_get_serial_sequence('{cursors}', 'cursor_id')::regclass,
+        greatest(1, (SELECT max(cursor_id) FROM {cursors}), pg_sequence_last_value(pg_get_serial_sequence('{cursors}', 'cursor_id')::regclass))
+    );
     FOR position IN SELECT * FROM {positions} LOOP
         -- The xids of old records are compared with the old snapshots. New records have ids above all in the positions.
         SELECT min(id) INTO first FROM {log}

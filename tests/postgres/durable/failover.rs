@@ -174,9 +174,10 @@ async fn crash(log: &Log, pid: i32) {
     log.server.cluster.wait_ready().unwrap();
 }
 
-/// A crash loses what was committed without waiting for the disk: one of the whole server, and one of a process of it.
+/// A crash loses what was committed without waiting for the disk: one of the whole server, and one of a process of it. A restart after it does not make
+/// the batch valid again.
 fn a_batch_that_a_crash_has_lost_is_not_acknowledged(major: u32) {
-    for is_whole in [true, false] {
+    for (is_whole, restarts) in [(true, false), (true, true), (false, false)] {
         let server = durable(major);
         run(async {
             let log = Log::new(server).await;
@@ -190,6 +191,9 @@ fn a_batch_that_a_crash_has_lost_is_not_acknowledged(major: u32) {
             if is_whole {
                 log.server.cluster.stop(Mode::Immediate).unwrap();
                 log.server.cluster.start_again().unwrap();
+                if restarts {
+                    log.server.cluster.restart().unwrap();
+                }
             } else {
                 crash(&log, pid).await;
             }
@@ -236,9 +240,9 @@ fn a_read_without_records_before_a_crash_does_not_skip_what_is_written_after_it(
     });
 }
 
-/// A server that was stopped has lost nothing.
+/// Nothing distinguishes a restart from a crash with a restart behind it, so the batch is received again.
 #[test]
-fn a_batch_is_acknowledged_after_a_restart() {
+fn a_batch_that_was_received_before_a_restart_is_received_again() {
     let server = Server::start();
     run(async {
         let log = Log::new(server).await;
@@ -246,8 +250,50 @@ fn a_batch_is_acknowledged_after_a_restart() {
         add(&mut log.session().await, "", "one").await;
         let batch = cursor.next().await.unwrap();
         log.server.cluster.restart().unwrap();
-        batch.ack().await.unwrap();
+        assert_eq!(batch.ack().await.unwrap_err().kind(), ErrorKind::Fenced);
+        assert_eq!(take(&mut cursor).await, ["one"]);
         nothing(&mut cursor).await;
+        cursor.close().await;
+    });
+}
+
+/// As by a dump that is restored beside the database, which then takes its place: the cluster is the same, and the records are not.
+#[test]
+fn a_receipt_of_a_database_is_refused_by_a_copy_of_it() {
+    let server = Server::start();
+    run(async {
+        let log = Log::new(server).await;
+        let name = value(&mut log.session().await, "SELECT current_database()").await;
+        let other =
+            log.server.cluster.url_for_superuser().replace(&format!("/{name}"), "/template1");
+        let mut admin = Connection::connect(other.as_str()).await.unwrap();
+        let mut cursor = open(log.outbox.cursor("reader").rotate(false)).await;
+        let end = format!(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = '{name}'"
+        );
+        // A reader that polls connects again at once.
+        loop {
+            sql(&mut admin, &end).await;
+            if admin.simple_query(&format!("CREATE DATABASE copy TEMPLATE {name}")).await.is_ok() {
+                break;
+            }
+        }
+        add(&mut log.session().await, "", "lost").await;
+        let receipt = cursor.next().await.unwrap().receipt().to_string();
+        cursor.close().await;
+        loop {
+            sql(&mut admin, &end).await;
+            if admin.simple_query(&format!("DROP DATABASE {name}")).await.is_ok() {
+                break;
+            }
+        }
+        sql(&mut admin, &format!("ALTER DATABASE copy RENAME TO {name}")).await;
+        let mut session = log.session().await;
+        add(&mut session, "", "new").await;
+        let refused = session.query(&log.outbox.ack_sql(), &[Some(&receipt)]).await.unwrap_err();
+        assert_eq!(refused.sqlstate(), Some("PGB02"));
+        let mut cursor = open(log.outbox.cursor("reader").take_over()).await;
+        assert_eq!(take(&mut cursor).await, ["new"]);
         cursor.close().await;
     });
 }

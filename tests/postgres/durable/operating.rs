@@ -80,3 +80,30 @@ fn a_rotation_before_a_rebase_removes_no_unread_record(major: u32) {
         cursor.close().await;
     });
 }
+
+/// The positions of a deleted cursor were left, and its number was assigned again.
+#[test]
+fn a_new_cursor_does_not_begin_at_the_position_of_a_deleted_one() {
+    let server = Server::start();
+    run(async {
+        let log = Log::new(server).await;
+        let mut writer = log.session().await;
+        add(&mut writer, "", "1").await;
+        for round in 0..2 {
+            let mut cursor = log.cursor("old").rotate(false).open().await.unwrap();
+            assert_eq!(take(&mut cursor).await, ["1"]);
+            cursor.close().await;
+            match round {
+                0 => assert!(log.outbox.drop_cursor("old").await.unwrap()),
+                // As an earlier version did, and a role without the right to delete positions.
+                _ => sql(&mut writer, "DELETE FROM outbox_cursors").await,
+            }
+            log.outbox.rebase().await.unwrap();
+            let left = "SELECT count(*) FROM outbox_acks";
+            assert_eq!(value(&mut writer, left).await, "0");
+        }
+        let mut cursor = log.open("new").await;
+        assert_eq!(take(&mut cursor).await, ["1"]);
+        cursor.close().await;
+    });
+}

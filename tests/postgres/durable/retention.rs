@@ -163,6 +163,84 @@ fn the_count_before_the_lock_and_the_one_since_are_the_whole() {
     });
 }
 
+/// What is lost is counted before the lock of the partition. An earlier version failed if the cursor moved meanwhile.
+#[test]
+fn a_cursor_that_moves_during_a_forced_rotation_loses_only_what_it_has_not_acknowledged() {
+    let server = Server::start();
+    run(async {
+        let log = Log::with(server, &eager().max_age(Duration::ZERO)).await;
+        let mut watch = log.session().await;
+        let mut cursor = log.cursor("reader").page_size(2).open().await.unwrap();
+        for payload in ["1", "2", "3"] {
+            add(&mut watch, "", payload).await;
+        }
+        let batch = cursor.next().await.unwrap();
+        assert_eq!(payloads(&batch), ["1", "2"]);
+        assert!(log.outbox.rotate().await.unwrap().advanced);
+        sql(&mut watch, "ALTER FUNCTION outbox_rotate SET lock_timeout = '30s'").await;
+
+        let lock = "BEGIN; LOCK TABLE outbox_0 IN ROW EXCLUSIVE MODE";
+        let waiting = |count| {
+            format!(
+                "SELECT count(*) = {count} FROM pg_locks WHERE relation = 'outbox_0'::regclass AND NOT granted"
+            )
+        };
+        let mut first = log.session().await;
+        sql(&mut first, lock).await;
+        let outbox = log.outbox.clone();
+        let rotation = tokio::spawn(async move { outbox.rotate().await });
+        until_sql(&mut watch, &waiting(1)).await;
+        // It gets its lock after the first attempt of the rotation, and before the second one.
+        let mut second = log.session().await;
+        let second = tokio::spawn(async move {
+            sql(&mut second, lock).await;
+            second
+        });
+        until_sql(&mut watch, &waiting(2)).await;
+        sql(&mut first, "COMMIT").await;
+        let mut second = second.await.unwrap();
+        until_sql(&mut watch, &waiting(1)).await;
+        batch.ack().await.unwrap();
+        sql(&mut second, "COMMIT").await;
+
+        let rotation = rotation.await.unwrap().unwrap();
+        assert_eq!((rotation.truncated, rotation.lost), (1, 1), "{rotation:?}");
+        let batch = cursor.next().await.unwrap();
+        let gap = batch.gap().unwrap();
+        assert_eq!((gap.first(), gap.last(), gap.records()), (3, 3, 1));
+        batch.ack().await.unwrap();
+        nothing(&mut cursor).await;
+        cursor.close().await;
+    });
+}
+
+/// Of two locks in another order than that of readers, one is a deadlock.
+#[test]
+fn a_rotation_locks_either_the_records_or_the_positions() {
+    let server = Server::start();
+    run(async {
+        let log = Log::with(server, &eager()).await;
+        let mut writer = log.session().await;
+        let mut cursor = log.cursor("reader").rotate(false).open().await.unwrap();
+        add(&mut writer, "", "1").await;
+        assert_eq!(drain(&mut cursor).await, ["1"]);
+        assert!(log.outbox.rotate().await.unwrap().advanced);
+        add(&mut writer, "", "2").await;
+        assert_eq!(drain(&mut cursor).await, ["2"]);
+        // Old positions of the cursor.
+        let many = "INSERT INTO outbox_acks (cursor_id, seq, token, slot, lower, high, next)
+            SELECT cursor_id, -number, 0, slot, lower, high, next FROM outbox_positions, generate_series(1, 150000) AS number";
+        sql(&mut writer, many).await;
+        let before = log.outbox.status().await.unwrap().position_bytes;
+        let rotation = log.outbox.rotate().await.unwrap();
+        let after = log.outbox.status().await.unwrap().position_bytes;
+        assert!(rotation.truncated == 0 && after < before / 10, "{rotation:?}, {before}, {after}");
+        assert_eq!(log.outbox.rotate().await.unwrap().truncated, 1);
+        nothing(&mut cursor).await;
+        cursor.close().await;
+    });
+}
+
 /// A reader that runs for less than a minute, as a job of a scheduler, would never rotate.
 #[test]
 fn a_cursor_that_is_closed_rotates_what_it_has_acknowledged() {
