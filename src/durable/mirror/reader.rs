@@ -1,6 +1,7 @@
 //! [`Reader`]: the statements of a mirror, one after the other in one session.
 
 use std::collections::BTreeSet;
+use std::mem;
 use std::time::Duration;
 
 use super::refusal::explained;
@@ -29,12 +30,20 @@ pub(super) struct Reader {
     statements: Statements,
     fetch_rows: usize,
     fetch_bytes: usize,
+    /// The last load failed because a result was too large.
+    is_oversize: bool,
 }
 
 impl Reader {
     pub(super) fn new(config: Config, limit: Duration, statements: Statements) -> Self {
         let session = LogSession::with_use(config, limit, SessionUse { name: "mirror", explained });
-        Self { session, statements, fetch_rows: FETCH_ROWS_FIRST, fetch_bytes: FETCH_BYTES }
+        Self {
+            session,
+            statements,
+            fetch_rows: FETCH_ROWS_FIRST,
+            fetch_bytes: FETCH_BYTES,
+            is_oversize: false,
+        }
     }
 
     /// Reads all rows, in one transaction, and passes each part of them to `add`, which returns their bytes.
@@ -61,9 +70,12 @@ impl Reader {
         self.session.query(&self.statements.declare, &[]).await?;
         loop {
             let asked = self.fetch_rows;
-            let rows = self.session.query(&format!("FETCH {asked} FROM {CURSOR}"), &[]).await?;
+            let answer = self.session.query(&format!("FETCH {asked} FROM {CURSOR}"), &[]).await;
+            let rows = answer.inspect_err(|error| self.is_oversize = is_too_large(error))?;
             let bytes = add(&rows)?;
             if rows.len() < asked {
+                // Large parts may be tried again.
+                self.fetch_bytes = self.fetch_bytes.saturating_mul(2).min(FETCH_BYTES);
                 return Ok(());
             }
             let fitting = self.fetch_bytes.saturating_mul(asked) / bytes.max(1);
@@ -72,8 +84,8 @@ impl Reader {
     }
 
     /// Returns whether a load that has failed can be repeated with less rows at a time, because a result was too large.
-    pub(super) fn fetches_less(&mut self, error: &Error) -> bool {
-        let is_less = is_too_large(error) && self.fetch_rows > 1;
+    pub(super) fn fetches_less(&mut self) -> bool {
+        let is_less = mem::take(&mut self.is_oversize) && self.fetch_rows > 1;
         if is_less {
             self.fetch_rows = (self.fetch_rows / 4).max(1);
             self.fetch_bytes /= 4;

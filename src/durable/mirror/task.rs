@@ -95,6 +95,7 @@ impl<V: Send + Sync + 'static> Task<V> {
     async fn work(&mut self) {
         loop {
             self.handle_requests();
+            self.handle_wakes().await;
             let step = self.machine.next(net::now());
             self.report_staleness(matches!(step, Step::Read(_)) || !self.machine.is_idle());
             match step {
@@ -129,6 +130,26 @@ impl<V: Send + Sync + 'static> Task<V> {
 
     // ---- waiting ----
 
+    /// Takes what has happened, without waiting: while calls of the user follow each other without a pause, [`wait`](Self::wait) is not reached.
+    async fn handle_wakes(&mut self) {
+        let is_due = self.polls.next.is_some_and(|next| next <= net::now());
+        if is_due {
+            self.handle_woken(Woken::Time);
+        } else if self.polls.next.is_none() {
+            let woken = {
+                let mut wake = pin!(self.polls.worker.wake());
+                poll_fn(|cx| {
+                    Poll::Ready(match wake.as_mut().poll(cx) {
+                        Poll::Ready(wake) => Woken::Wake(wake),
+                        Poll::Pending => Woken::Requested,
+                    })
+                })
+                .await
+            };
+            self.handle_woken(woken);
+        }
+    }
+
     async fn wait(&mut self, until: Option<Instant>) {
         let is_alone = self.polls.next.is_some();
         let until = until.into_iter().chain(self.polls.next).min();
@@ -152,6 +173,10 @@ impl<V: Send + Sync + 'static> Task<V> {
             })
             .await
         };
+        self.handle_woken(woken);
+    }
+
+    fn handle_woken(&mut self, woken: Woken) {
         let now = net::now();
         match woken {
             Woken::Wake(Ok(wake)) => self.machine.handle_wake(&wake, now),
@@ -219,7 +244,7 @@ impl<V: Send + Sync + 'static> Task<V> {
             };
             match self.reader.load(add).await {
                 Ok(()) => break draft,
-                Err(error) if self.reader.fetches_less(&error) => {}
+                Err(_) if self.reader.fetches_less() => {}
                 Err(error) => return Err(error),
             }
         };

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::message::Message;
-use super::settings::ConsumerSettings;
+use super::settings::{ConsumerSettings, TIME_MAX};
 use super::stats::ConsumerStats;
 use crate::proto::route::PseudoRandom;
 
@@ -246,6 +246,8 @@ impl ConsumerMachine {
         if held.state != State::Running {
             return None;
         }
+        // As much as is sent. An instant far in the future may not exist.
+        let time = time.min(TIME_MAX);
         if now.checked_add(time).is_some_and(|until| until <= held.visible_at) {
             return Some(true);
         }

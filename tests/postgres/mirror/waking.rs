@@ -27,6 +27,29 @@ fn g6_a_nudge_names_the_row_that_is_read() {
     });
 }
 
+/// A cache that asks for each row that it does not have. An earlier version read nothing else meanwhile.
+#[test]
+fn g6_notifications_are_not_starved_by_calls_that_follow_each_other_without_a_pause() {
+    let server = Server::start();
+    run(async {
+        let mut shop = Shop::new(server).await;
+        let mirror = std::sync::Arc::new(shop.mirror().await);
+        let callers: Vec<_> = (0..2)
+            .map(|_| {
+                let mirror = mirror.clone();
+                tokio::spawn(async move { while mirror.refresh(["3"]).await.is_ok() {} })
+            })
+            .collect();
+        until("the calls run", || mirror.stats().refreshes > 10).await;
+        shop.change(1, "paid").await;
+        until_is(&mirror, "1", Some("paid".to_owned())).await;
+        mirror.close().await;
+        for caller in callers {
+            caller.await.unwrap();
+        }
+    });
+}
+
 #[test]
 fn mirrors_share_the_listening_session_of_the_user_and_poll_after_its_end() {
     let server = Server::start();

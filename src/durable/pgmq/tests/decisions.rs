@@ -75,6 +75,20 @@ fn it_reads_once_more_when_the_throttle_of_the_last_notification_has_passed() {
     assert_eq!((machine.poll_command(later + 2 * throttle), machine.next_time()), (None, None));
 }
 
+/// An earlier version computed an instant that does not exist, and the panic ended the consumer.
+#[test]
+fn a_handler_can_ask_for_the_longest_time() {
+    let (mut machine, now) = (machine(), Instant::now());
+    read(&mut machine, now, vec![message(1, 1)]);
+    assert_eq!(start(&mut machine, now), [1]);
+    assert_eq!(machine.handle_wanted(1, Duration::MAX, now), Some(false));
+    let Some(Command::SetVisibility(jobs)) = machine.poll_command(now) else { panic!() };
+    assert!(jobs[0].1 < Duration::MAX);
+    assert_eq!(changed(&mut machine, now, &[1]), [Effect::Extended { msg_id: 1, is_held: true }]);
+    // Also if the job was lost meanwhile.
+    assert_eq!(machine.handle_wanted(1, Duration::MAX, now), Some(true));
+}
+
 #[test]
 fn visibility_is_extended_when_a_third_of_it_has_passed_and_never_shortened() {
     let (mut machine, now) = (machine(), Instant::now());
