@@ -85,7 +85,7 @@ fn a_handler_can_ask_for_the_longest_time() {
     let Some(Command::SetVisibility(jobs)) = machine.poll_command(now) else { panic!() };
     assert!(jobs[0].1 < Duration::MAX);
     assert_eq!(changed(&mut machine, now, &[1]), [Effect::Extended { msg_id: 1, is_held: true }]);
-    // Also if the job was lost meanwhile.
+    // It has that already.
     assert_eq!(machine.handle_wanted(1, Duration::MAX, now), Some(true));
 }
 
