@@ -290,7 +290,7 @@ BEGIN
                     EXIT;
                 WHEN SQLSTATE 'PGB05' THEN
                     SELECT pg_current_snapshot(), coalesce(
-                        jsonb_object_agg(positions.cursor_id, to_jsonb(unread) || jsonb_build_object('seq', positions.seq)), '{}')
+                        jsonb_object_agg(positions.cursor_id, to_jsonb(unread) || jsonb_build_object('seq', positions.seq)), jsonb_build_object())
                     INTO counted_at, counted
                     FROM (
                         SELECT * FROM {positions} AS one WHERE one.seq IS NOT NULL AND {is_behind}(part, coalesce(one.upper, one.lower), one.last)
@@ -375,12 +375,12 @@ BEGIN
             -- At least as high as every visible id. The highest visible one could only be found behind all records of a transaction in progress.
             coalesce(at_upper_high, greatest(at_high, pg_sequence_last_value('{log_id_seq}'::regclass))) AS upper_high
     ), unlisted (xid) AS (
-        -- The transactions with records that had an xid when `next` was assigned, and are not in the snapshot, which lists none from its xmax on. They are
-        -- found one after the other, because the series of all numbers has every subtransaction too.
+        -- The transactions that had an xid when `next` was assigned, and are not in the snapshot, which lists none from its xmax on. If there are many, most
+        -- are subtransactions, which have no records: then those that have some are found one after the other.
         (SELECT log.xid FROM place CROSS JOIN LATERAL (
             SELECT xid FROM {log}
             WHERE place.last < place.high AND xid >= pg_snapshot_xmax(place.lower) AND xid < place.next ORDER BY xid LIMIT 1
-        ) AS log)
+        ) AS log WHERE place.next::text::bigint - pg_snapshot_xmax(place.lower)::text::bigint > 1000)
         UNION ALL
         (SELECT log.xid FROM unlisted CROSS JOIN place CROSS JOIN LATERAL (
             SELECT xid FROM {log} WHERE xid > unlisted.xid AND xid < place.next ORDER BY xid LIMIT 1
@@ -391,6 +391,10 @@ BEGIN
             SELECT pg_snapshot_xip(place.lower) AS xid
             UNION ALL
             SELECT xid FROM unlisted
+            UNION ALL
+            SELECT number::text::xid8
+            FROM generate_series(pg_snapshot_xmax(place.lower)::text::bigint, place.next::text::bigint - 1) AS number
+            WHERE place.next::text::bigint - pg_snapshot_xmax(place.lower)::text::bigint <= 1000
         ) AS listed WHERE place.last < place.high AND pg_visible_in_snapshot(xid, place.upper)
     ), sample (xid, id) AS MATERIALIZED (
         -- The first late ids of each transaction, if there are many: together at least as many as a page has, if each has enough.

@@ -264,9 +264,9 @@ fn a_receipt_of_a_database_is_refused_by_a_copy_of_it() {
     run(async {
         let log = Log::new(server).await;
         let name = value(&mut log.session().await, "SELECT current_database()").await;
-        let other =
-            log.server.cluster.url_for_superuser().replace(&format!("/{name}"), "/template1");
-        let mut admin = Connection::connect(other.as_str()).await.unwrap();
+        let other = log.server.cluster.url_for_superuser();
+        let (place, _) = other.rsplit_once('/').unwrap();
+        let mut admin = Connection::connect(format!("{place}/template1").as_str()).await.unwrap();
         let mut cursor = open(log.outbox.cursor("reader").rotate(false)).await;
         let end = format!(
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = '{name}'"
