@@ -135,7 +135,7 @@ pub(super) async fn sqlx(job: &QueueJob) -> Outcome<()> {
     let mut client = PgConnection::connect(&url).await?;
     let quantity = i32::try_from(job.batch)?;
     let mut handled = 0_u64;
-    // Its statements are prepared, as those of the consumer's first read are.
+    // It prepares the statement.
     let is_first_empty = read(&mut client, quantity).await?.is_empty();
     send(&mut session, job).await?;
     if !is_first_empty {
