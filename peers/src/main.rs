@@ -29,6 +29,7 @@ mod pq;
 mod publishing;
 #[path = "../../tests/queries/mod.rs"]
 mod queries;
+mod queue;
 mod replay;
 mod results;
 mod server;
@@ -85,6 +86,7 @@ fn play(part: Part) -> Outcome<()> {
         Part::Many { role, job } => many::play(role, &job),
         Part::Publishing { role, job } => publishing::play(role, &job),
         Part::Log { role, job } => log::play(role, &job),
+        Part::Queue { role, job } => queue::play(role, &job),
         Part::Sleeper { job } => tally::print_line(&client::sleep(&job)?),
     }
 }
@@ -127,6 +129,10 @@ fn run(options: &Options) -> Outcome<ExitCode> {
         Some((size, steady)) => log::run(size, steady)?,
         None => Vec::new(),
     };
+    let queue = match plan.queue {
+        Some(size) => queue::run(size)?,
+        None => Vec::new(),
+    };
     let copies = copies::run(&plan.copies, |contestant| options.admits(contestant), &cores);
     machine.finish(server.version());
     let mut targets = Target::all(&heats, &latency, sleeper.as_ref());
@@ -137,6 +143,7 @@ fn run(options: &Options) -> Outcome<ExitCode> {
     }
     targets.extend(Target::of_publishing(&publishing));
     targets.extend(Target::of_log(&log));
+    targets.extend(Target::of_queue(&queue));
     if options.scenario == Some(Scenario::Moderation) {
         targets = Target::of_moderation(&heats, &latency, delays.as_ref());
         if options.before.is_none() {
@@ -153,6 +160,7 @@ fn run(options: &Options) -> Outcome<ExitCode> {
         many,
         publishing,
         log,
+        queue,
         targets,
     };
     if let Some(dir) = &options.plot {

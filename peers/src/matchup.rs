@@ -57,6 +57,17 @@ pub(crate) enum Kind {
     LogSteady { seconds: u64, rate: u64 },
     /// Commits per second of durable writers: a record of a log, a row of a plain table.
     LogInserts { writers: u64 },
+    /// Jobs of a queue that wait, with this many in a read and this many handlers at once: jobs per second of a consumer and of a loop with sqlx,
+    /// processor time of each per job.
+    QueueDrain { jobs: u64, batch: u64, concurrency: u64 },
+    /// Milliseconds from a commit to the start of the handler, median of a round: a notification of pgmq, a nudge.
+    QueueStart,
+    /// Drains of a queue because of a burst, beyond the first one, and the notifications.
+    QueueBurst { notifications: u64 },
+    /// Milliseconds from a commit to the new value of one row of a mirror, median of a round: a notification, a nudge.
+    MirrorRefresh { rows: u64 },
+    /// Rows per second of a load of a mirror, median of a round: nothing has changed, everything has.
+    MirrorReload { rows: u64 },
 }
 
 /// Values that are measured in the same rounds.
@@ -176,6 +187,19 @@ impl Matchup {
             Kind::LogInserts { writers } => {
                 format!("log, commits/s of {writers} durable writers")
             }
+            Kind::QueueDrain { jobs, batch, concurrency } => {
+                format!("queue, {jobs} jobs that wait, batches of {batch}, {concurrency} handlers")
+            }
+            Kind::QueueStart => {
+                "queue, ms from a commit to the start of its job, p50, idle".to_owned()
+            }
+            Kind::QueueBurst { notifications } => {
+                format!("queue, a burst of {notifications} notifications")
+            }
+            Kind::MirrorRefresh { rows } => {
+                format!("mirror of {rows} rows, ms from a commit to the new value, p50, idle")
+            }
+            Kind::MirrorReload { rows } => format!("mirror of {rows} rows, load"),
         }
     }
 

@@ -10,6 +10,7 @@ use crate::contestant::Contestant;
 use crate::log::{self, LogJob};
 use crate::many::{ManyJob, Role};
 use crate::publishing::{self, PublishingJob};
+use crate::queue::{self, QueueJob};
 use crate::replay::Replay;
 use crate::source::Origin;
 
@@ -118,6 +119,8 @@ pub(crate) enum Scenario {
     Wake,
     /// A log that is read by position: nothing missed, rows per second, delays, dead rows, and its cost for writers. Runs only on request.
     Log,
+    /// A queue of pgmq, against the same loop written with sqlx, and a mirror of a table. Runs only on request.
+    Queue,
     /// Copies per byte, in the clear and over TLS. Needs valgrind; runs only on request.
     Copies,
 }
@@ -172,6 +175,13 @@ pub(crate) enum Part {
         role: log::Role,
         #[command(flatten)]
         job: LogJob,
+    },
+    /// A process that handles jobs of a queue, or mirrors a table.
+    #[command(hide = true)]
+    Queue {
+        role: queue::Role,
+        #[command(flatten)]
+        job: QueueJob,
     },
     /// The server that sends notifications encoded in advance.
     #[command(hide = true)]

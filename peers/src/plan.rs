@@ -49,6 +49,8 @@ pub(crate) struct Plan {
     pub(crate) publishing: Option<(Scenario, Size)>,
     /// The scenario of the log, and how long its writers with a fixed rate write.
     pub(crate) log: Option<(Size, Duration)>,
+    /// The scenario of the queue and the mirror.
+    pub(crate) queue: Option<Size>,
     /// The sizes for which copies are counted.
     pub(crate) copies: Vec<usize>,
 }
@@ -107,6 +109,7 @@ impl Plan {
         let is_log = options.scenario == Some(Scenario::Log);
         Self {
             log: is_log.then_some((size, steady)),
+            queue: (options.scenario == Some(Scenario::Queue)).then_some(size),
             many: many.map(|scenario| (scenario, size)),
             publishing: publishing.map(|scenario| (scenario, size)),
             copies,

@@ -26,6 +26,7 @@ pub(crate) struct Results {
     pub(crate) many: Vec<Matchup>,
     pub(crate) publishing: Vec<Matchup>,
     pub(crate) log: Vec<Matchup>,
+    pub(crate) queue: Vec<Matchup>,
     pub(crate) targets: Vec<Target>,
 }
 
@@ -189,7 +190,8 @@ impl Results {
         if let Some(delays) = &self.delays {
             voids.extend(delays.voids.iter().map(|why| format!("VOID: delays: {why}")));
         }
-        for matchup in self.many.iter().chain(&self.publishing).chain(&self.log) {
+        let logs = self.log.iter().chain(&self.queue);
+        for matchup in self.many.iter().chain(&self.publishing).chain(logs) {
             let title = matchup.title();
             voids.extend(matchup.voids.iter().map(|why| format!("VOID: {title}: {why}")));
         }

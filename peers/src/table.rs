@@ -81,6 +81,7 @@ pub(crate) fn show(results: &Results, style: Style) -> String {
         heats.map(heat).chain(latency(results)).chain(sleeper(results)).chain(copies(results));
     let tables = tables.chain(results.delays.as_ref().map(delays));
     let matchups = results.many.iter().chain(&results.publishing).chain(&results.log);
+    let matchups = matchups.chain(&results.queue);
     let tables = tables.chain(matchups.map(matchup));
     for table in tables.chain(targets(results)) {
         out.push_str(&table.show(style));

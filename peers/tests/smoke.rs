@@ -255,3 +255,18 @@ fn a_log_is_written_read_and_compared_with_a_plain_table() {
     assert_eq!(kinds, expected);
     assert_eq!(targets, 4 + 2 + 1 + 1 + 4 + 2);
 }
+
+#[test]
+fn a_queue_is_drained_and_compared_with_sqlx_and_a_table_is_mirrored() {
+    let (kinds, targets) = matchups("queue", "queue");
+    let expected = [
+        "queue-drain",
+        "queue-drain",
+        "queue-start",
+        "queue-burst",
+        "mirror-refresh",
+        "mirror-reload",
+    ];
+    assert_eq!(kinds, expected);
+    assert_eq!(targets, 2 + 2 + 1 + 2 + 2);
+}

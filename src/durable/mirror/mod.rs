@@ -77,7 +77,7 @@ use crate::notifier::Notifier;
 ///
 /// # Memory
 /// Each row takes its key, its value, and about 80 bytes. A load has a second table of them, but shares the values of rows that have not changed, and at most
-/// [`Config::result_limit_bytes`](crate::Config::result_limit_bytes) of a result, normally 4 MiB. The number of rows is
+/// two results of [`Config::result_limit_bytes`](crate::Config::result_limit_bytes), normally of 4 MiB: one arrives while the other is decoded. The number of rows is
 /// [limited](MirrorBuilder::max_rows), their size is not. A watched key takes about 200 bytes.
 ///
 /// # Limits

@@ -1,7 +1,10 @@
 //! [`Reader`]: the statements of a mirror, one after the other in one session.
 
 use std::collections::BTreeSet;
+use std::future::{Future, poll_fn};
 use std::mem;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use super::refusal::explained;
@@ -68,19 +71,27 @@ impl Reader {
     ) -> Result<(), Error> {
         self.session.run(BEGIN).await?;
         self.session.query(&self.statements.declare, &[]).await?;
-        loop {
-            let asked = self.fetch_rows;
-            let answer = self.session.query(&format!("FETCH {asked} FROM {CURSOR}"), &[]).await;
-            let rows = answer.inspect_err(|error| self.is_oversize = is_too_large(error))?;
-            let bytes = add(&rows)?;
-            if rows.len() < asked {
-                // Large parts may be tried again.
-                self.fetch_bytes = self.fetch_bytes.saturating_mul(2).min(FETCH_BYTES);
-                return Ok(());
-            }
-            let fitting = self.fetch_bytes.saturating_mul(asked) / bytes.max(1);
+        let mut asked = self.fetch_rows;
+        let answer = self.session.query(&fetch_sql(asked), &[]).await;
+        let mut rows = answer.inspect_err(|error| self.is_oversize = is_too_large(error))?;
+        while rows.len() >= asked {
+            let asked_before = mem::replace(&mut asked, self.fetch_rows);
+            let sql = fetch_sql(asked);
+            let mut next = pin!(self.session.query(&sql, &[]));
+            // Polled once, it is sent: the server makes the next rows while these are added.
+            let early = poll_fn(|cx| Poll::Ready(next.as_mut().poll(cx))).await;
+            let added = add(&rows);
+            let answer = match early {
+                Poll::Ready(answer) => answer,
+                Poll::Pending => next.await,
+            };
+            let fitting = self.fetch_bytes.saturating_mul(asked_before) / added?.max(1);
             self.fetch_rows = fitting.clamp(1, FETCH_ROWS_MAX);
+            rows = answer.inspect_err(|error| self.is_oversize = is_too_large(error))?;
         }
+        // Large parts may be tried again.
+        self.fetch_bytes = self.fetch_bytes.saturating_mul(2).min(FETCH_BYTES);
+        add(&rows).map(drop)
     }
 
     /// Returns whether a load that has failed can be repeated with less rows at a time, because a result was too large.
@@ -127,6 +138,10 @@ impl Reader {
     pub(super) async fn close(&mut self) {
         self.session.close().await;
     }
+}
+
+fn fetch_sql(rows: usize) -> String {
+    format!("FETCH {rows} FROM {CURSOR}")
 }
 
 fn is_too_large(error: &Error) -> bool {

@@ -44,7 +44,8 @@ use crate::wakeups::{Listen, WakeTask, WakeWorker, Wakeups};
 /// # How it reads
 /// It reads the queue once at the start, then whenever it is woken: by pgmq's notifications of inserts, by those of the
 /// [channels](Self::channel) of the application, by nudges, after the [interval](Self::interval), and when a retry is due. It reads until a read
-/// returns less than a whole batch. What happens while it reads is one wake-up, so a burst of notifications causes one more read.
+/// returns less than a whole batch. What happens while it reads is one wake-up, and so is what happens within 10 ms after a wake-up, or
+/// 100 ms while a burst is arriving: a burst of notifications causes one more read. In a full queue, the statement that finishes jobs also reads the next ones.
 ///
 /// pgmq sends at most one notification in its throttle, 250 ms by default. If the queue has one, the consumer reads once more when the throttle has
 /// passed after a wake-up. A message whose transaction commits later than that, and one that was sent with a delay, is found by the poll.

@@ -1,7 +1,7 @@
 //! [`ConsumerMachine`]: the decisions of a consumer, without I/O and without a clock.
 //!
 //! ```text
-//!              ┌────────── Read ◀── woken, poll, throttle, retry is due, full batch
+//!              ┌────────── Read ◀── woken, poll, throttle, retry is due, full batch. With a finish it is one statement: FinishAndRead
 //!              ▼
 //! Waiting ─▶ Running ─▶ Ended ─┬─ Finish          archive or delete
 //!    │                         ├─ SetVisibility   a later attempt
@@ -44,6 +44,8 @@ pub(super) enum Command {
     Release(Vec<Claim>),
     /// Archives or deletes.
     Finish(Vec<Claim>),
+    /// Archives or deletes, and then reads at most this number of messages: both or neither.
+    FinishAndRead(Vec<Claim>, usize),
     /// Puts aside, with a reason.
     Bury(Vec<(Claim, Arc<str>)>),
     /// Returns which of these messages are in the queue, whichever reader has them.
@@ -60,6 +62,12 @@ pub(super) enum Answer {
     },
     /// The ids of the messages that were changed, or found.
     Changed(Vec<i64>),
+    FinishedAndRead {
+        changed: Vec<i64>,
+        messages: Vec<Message>,
+        /// There may be more.
+        is_full: bool,
+    },
 }
 
 /// Why there is no answer.
@@ -141,6 +149,7 @@ enum InFlight {
     Read { sent: Instant },
     Extend { sent: Instant, jobs: Vec<(i64, Duration)> },
     Store { jobs: Vec<i64> },
+    FinishAndRead { sent: Instant, jobs: Vec<i64> },
     Find { jobs: Vec<i64> },
 }
 
@@ -278,10 +287,14 @@ impl ConsumerMachine {
         let mut effects = Vec::new();
         match (self.in_flight.take(), answer) {
             (Some(InFlight::Read { sent }), Answer::Read { messages, is_full }) => {
-                self.stats.reads += 1;
-                self.must_read |= is_full;
-                let visible_at = sent + self.settings.visibility;
-                messages.into_iter().for_each(|one| self.take(one, visible_at));
+                self.handle_read(sent, messages, is_full);
+            }
+            (
+                Some(InFlight::FinishAndRead { sent, jobs }),
+                Answer::FinishedAndRead { changed, messages, is_full },
+            ) => {
+                self.handle_all_stored(now, &jobs, changed, &mut effects);
+                self.handle_read(sent, messages, is_full);
             }
             (Some(InFlight::Extend { sent, jobs }), Answer::Changed(mut changed)) => {
                 changed.sort_unstable();
@@ -290,15 +303,8 @@ impl ConsumerMachine {
                     self.handle_extended(now, msg_id, is_held.then_some(sent + time), &mut effects);
                 }
             }
-            (Some(InFlight::Store { jobs }), Answer::Changed(mut changed)) => {
-                changed.sort_unstable();
-                for msg_id in jobs {
-                    let is_changed = changed.binary_search(&msg_id).is_ok();
-                    self.handle_stored(now, msg_id, is_changed, &mut effects);
-                }
-                if self.ended().next().is_none() {
-                    self.store_max = usize::MAX;
-                }
+            (Some(InFlight::Store { jobs }), Answer::Changed(changed)) => {
+                self.handle_all_stored(now, &jobs, changed, &mut effects);
             }
             (Some(InFlight::Find { jobs }), Answer::Changed(mut found)) => {
                 found.sort_unstable();
@@ -315,9 +321,12 @@ impl ConsumerMachine {
 
     pub(super) fn handle_failed(&mut self, failed: Failed) {
         self.stats.retries += 1;
-        match self.in_flight.take() {
-            Some(InFlight::Read { .. }) => self.must_read = true,
-            Some(InFlight::Store { jobs }) => {
+        let in_flight = self.in_flight.take();
+        if matches!(in_flight, Some(InFlight::Read { .. } | InFlight::FinishAndRead { .. })) {
+            self.must_read = true;
+        }
+        match in_flight {
+            Some(InFlight::Store { jobs } | InFlight::FinishAndRead { jobs, .. }) => {
                 if failed == Failed::InDoubt {
                     for msg_id in &jobs {
                         self.held.entry(*msg_id).and_modify(|held| held.is_in_doubt = true);
@@ -335,7 +344,8 @@ impl ConsumerMachine {
                     }
                 }
             }
-            Some(InFlight::Extend { .. } | InFlight::Find { .. }) | None => {}
+            Some(InFlight::Read { .. } | InFlight::Extend { .. } | InFlight::Find { .. })
+            | None => {}
         }
     }
 
@@ -537,7 +547,10 @@ impl ConsumerMachine {
         moved.truncate(self.store_max);
         dead.truncate(self.store_max);
         released.truncate(self.store_max);
-        let (claims, command): (Vec<Claim>, _) = if !done.is_empty() {
+        let has_read = self.reads_with(&done);
+        let (claims, command): (Vec<Claim>, _) = if has_read {
+            (done.clone(), Command::FinishAndRead(done, self.settings.batch_size))
+        } else if !done.is_empty() {
             (done.clone(), Command::Finish(done))
         } else if !moved.is_empty() {
             (moved.iter().map(|one| one.0).collect(), Command::SetVisibility(moved))
@@ -558,8 +571,54 @@ impl ConsumerMachine {
                 self.stats.lapsed += 1;
             }
         }
-        self.in_flight = Some(InFlight::Store { jobs });
+        self.in_flight = Some(match has_read {
+            true => {
+                self.must_read = false;
+                InFlight::FinishAndRead { sent: now, jobs }
+            }
+            false => InFlight::Store { jobs },
+        });
         Some(command)
+    }
+
+    /// Returns whether the statement that finishes these jobs also reads the next ones: there is room for them when these are finished.
+    fn reads_with(&self, done: &[Claim]) -> bool {
+        let is_in_doubt =
+            |claim: &Claim| self.held.get(&claim.msg_id).is_none_or(|held| held.is_in_doubt);
+        // With a refused finish, the read would be undone too.
+        let is_refused = self.store_max < usize::MAX;
+        let left = self.held.len().saturating_sub(done.len());
+        let has_room = self.waiting.is_empty() && left <= self.settings.concurrency;
+        self.must_read
+            && has_room
+            && !self.is_stopping
+            && !is_refused
+            && !done.is_empty()
+            && !done.iter().any(is_in_doubt)
+    }
+
+    fn handle_read(&mut self, sent: Instant, messages: Vec<Message>, is_full: bool) {
+        self.stats.reads += 1;
+        self.must_read |= is_full;
+        let visible_at = sent + self.settings.visibility;
+        messages.into_iter().for_each(|one| self.take(one, visible_at));
+    }
+
+    fn handle_all_stored(
+        &mut self,
+        now: Instant,
+        jobs: &[i64],
+        mut changed: Vec<i64>,
+        effects: &mut Vec<Effect>,
+    ) {
+        changed.sort_unstable();
+        for msg_id in jobs {
+            let is_changed = changed.binary_search(msg_id).is_ok();
+            self.handle_stored(now, *msg_id, is_changed, effects);
+        }
+        if self.ended().next().is_none() {
+            self.store_max = usize::MAX;
+        }
     }
 
     fn handle_stored(

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::array;
 use super::machine::{Answer, Claim, Command};
-use super::message::Message;
+use super::message::{MESSAGE_COLUMNS, Message};
 use super::queue::{
     QUEUE_SQL, Queue, THROTTLE_SQL, channel_of_table, ids, quantity, read_sql, seconds, throttle,
 };
@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::durable::refusal::malformed;
 use crate::durable::session::{LogSession, SessionUse};
 use crate::error::{Error, ErrorKind};
-use crate::proto::session::Rows;
+use crate::proto::session::{Row, Rows};
 use crate::proto::wire::quote_identifier;
 
 /// The throttle of pgmq, if the role may not read it.
@@ -49,6 +49,7 @@ struct Statements {
     set_visibility: String,
     release: String,
     finish: String,
+    finish_and_read: String,
     bury: String,
     find: String,
 }
@@ -162,6 +163,7 @@ impl JobStore {
                 let parameters = [Some(&*msg_ids), Some(&attempts), Some(self.queue.name())];
                 changed(self.session.query(sql, &parameters).await)
             }
+            Command::FinishAndRead(jobs, limit) => self.finish_and_read(jobs, *limit).await,
             Command::Find(msg_ids) => {
                 let sql = &self.statements.as_ref().ok_or_else(malformed)?.find;
                 let msg_ids = array::numbers(msg_ids);
@@ -182,24 +184,46 @@ impl JobStore {
     }
 
     async fn read(&mut self, limit: usize) -> Result<Answer, Error> {
-        let limit = (limit >> (2 * self.division.min(DIVISIONS_MAX))).max(1);
+        let limit = self.divided(limit);
         let sql = &self.statements.as_ref().ok_or_else(malformed)?.read;
         let text = quantity(limit);
         let parameters = [Some(self.queue.name()), Some(&self.visibility), Some(&text)];
-        match self.session.query(sql, &parameters).await {
-            Ok(rows) => {
-                self.division = self.division.saturating_sub(1);
-                let messages = Message::from_rows(&rows)?;
-                Ok(Answer::Read { is_full: messages.len() >= limit, messages })
-            }
-            Err(error) => {
-                if error.kind() == ErrorKind::Unsupported {
-                    // Those that were read are visible again after their timeout.
-                    self.division = self.division.saturating_add(1);
-                }
-                Err(error)
-            }
-        }
+        let answer = self.session.query(sql, &parameters).await;
+        let messages = Message::from_rows(&self.checked_size(answer)?)?;
+        Ok(Answer::Read { is_full: messages.len() >= limit, messages })
+    }
+
+    async fn finish_and_read(&mut self, jobs: &[Claim], limit: usize) -> Result<Answer, Error> {
+        let limit = self.divided(limit);
+        let sql = &self.statements.as_ref().ok_or_else(malformed)?.finish_and_read;
+        let ((msg_ids, attempts), text) = (claims(jobs), quantity(limit));
+        let name = Some(self.queue.name());
+        let parameters =
+            [Some(&*msg_ids), Some(&attempts), name, Some(&self.visibility), Some(&text)];
+        let answer = self.session.query(sql, &parameters).await;
+        let rows = self.checked_size(answer)?;
+        // The ids of those that are finished have no other value.
+        let is_message = |row: &Row<'_>| row.get(1).is_some();
+        let changed =
+            rows.iter().filter(|row| !is_message(row)).map(|row| row.get(0)?.parse().ok());
+        let changed = changed.collect::<Option<_>>().ok_or_else(malformed)?;
+        let messages = Message::from_each(rows.iter().filter(is_message))?;
+        Ok(Answer::FinishedAndRead { changed, is_full: messages.len() >= limit, messages })
+    }
+
+    /// Returns how many messages are read, if results were too large.
+    fn divided(&self, limit: usize) -> usize {
+        (limit >> (2 * self.division.min(DIVISIONS_MAX))).max(1)
+    }
+
+    /// Lets the next reads be smaller if a result was too large. Those that were read are visible again after their timeout.
+    fn checked_size(&mut self, answer: Result<Rows, Error>) -> Result<Rows, Error> {
+        self.division = match &answer {
+            Ok(_) => self.division.saturating_sub(1),
+            Err(error) if error.kind() == ErrorKind::Unsupported => self.division.saturating_add(1),
+            Err(_) => self.division,
+        };
+        answer
     }
 
     pub(super) async fn close(&mut self) {
@@ -237,6 +261,15 @@ impl Statements {
             Finish::Archive => "archive",
             Finish::Delete => "delete",
         };
+        // The quantity depends on what is finished, so the server finishes first.
+        let finish_and_read = format!(
+            "WITH {}, finished AS MATERIALIZED ({}) \
+             SELECT msg_id, NULL::integer, NULL::bigint, NULL::bigint, NULL::text, NULL::text FROM finished UNION ALL \
+             (SELECT {MESSAGE_COLUMNS} FROM pgmq.read($3::text, $4::integer, $5::integer + 0 * (SELECT pg_catalog.count(*) FROM finished)::integer) \
+             ORDER BY msg_id)",
+            held("", "", ""),
+            end(function, "held")
+        );
         let finish = format!("WITH {} {}", held("", "", ""), end(function, "held"));
         let bury = match has_dead_letter {
             // Without another queue the archive is the only place where it is left.
@@ -254,7 +287,16 @@ impl Statements {
             ),
         };
         let find = format!("SELECT msg_id FROM {name} WHERE msg_id = ANY ($1::bigint[])");
-        Self { table, read: read_sql(), set_visibility, release, finish, bury, find }
+        Self {
+            table,
+            read: read_sql(),
+            set_visibility,
+            release,
+            finish,
+            finish_and_read,
+            bury,
+            find,
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::{Id, JoinError, JoinSet};
+use tokio::task::{Id, JoinError, JoinSet, yield_now};
 use tokio::time::{Sleep, sleep_until, timeout};
 
 use super::job::{DeadJob, Job, Wanted};
@@ -37,6 +37,15 @@ pub(super) const WANTED_MAX: usize = 64;
 
 /// The longest reason of a failure, in characters.
 const REASON_CHARS_MAX: usize = 2_048;
+
+/// The least time between two wake-ups: what arrives within it is one read, so a burst of notifications causes one more.
+const WAKE_PAUSE: Duration = Duration::from_millis(10);
+
+/// The longest time between two wake-ups because a burst is still arriving.
+const WAKE_PAUSE_MAX: Duration = Duration::from_millis(100);
+
+/// The notifications in the least time between two wake-ups that are a burst.
+const BURST_MIN: u64 = 64;
 
 /// The timer when nothing is due.
 const FAR: Duration = Duration::from_secs(3_600);
@@ -80,6 +89,8 @@ pub(super) struct ConsumerTask {
     backoff: Backoff,
     worker: WakeWorker,
     interval: Duration,
+    /// No other wake-up is taken now.
+    rest: Option<Rest>,
     /// The time of the next poll, if the wake-ups of the user are closed.
     poll_at: Option<Instant>,
     functions: Arc<UserFunctions>,
@@ -92,6 +103,16 @@ pub(super) struct ConsumerTask {
     error: Option<Error>,
     /// Jobs whose end was not stored when the error came.
     unstored: u64,
+}
+
+/// The time after a wake-up in which no other one is taken.
+#[derive(Debug, Clone, Copy)]
+struct Rest {
+    until: Instant,
+    /// When it ends although a burst is arriving.
+    latest: Instant,
+    /// The notifications that were received before.
+    received: u64,
 }
 
 /// A handler that waits for more time.
@@ -138,6 +159,7 @@ impl ConsumerTask {
             backoff: parts.backoff,
             worker: parts.worker,
             interval: parts.interval,
+            rest: None,
             poll_at: None,
             functions: Arc::new(parts.functions),
             runs: JoinSet::new(),
@@ -162,7 +184,7 @@ impl ConsumerTask {
             if phase >= Phase::Stopping || self.error.is_some() {
                 self.machine.handle_stop();
             }
-            self.start_jobs();
+            self.start_jobs().await;
             self.start_statement();
             self.shared.set_stats(self.machine.stats());
             let is_stopping = phase >= Phase::Stopping || self.error.is_some();
@@ -170,25 +192,51 @@ impl ConsumerTask {
             if phase == Phase::Cancelled || is_late || is_stopping && self.machine.is_idle() {
                 break;
             }
+            self.end_rest();
             let due = self.next_time(deadline, is_stopping);
             timer.as_mut().reset(due);
             let event = self.next_event(&mut demands, timer.as_mut(), is_stopping).await;
             self.handle(event);
             // What has ended meanwhile is stored by one statement.
-            while let Some(ended) = self.runs.try_join_next_with_id() {
-                self.handle_ended(ended);
-            }
+            self.handle_all_ended();
         }
         self.end().await;
     }
 
     /// Starts as many handlers as may run.
-    fn start_jobs(&mut self) {
-        while let Some(message) = self.machine.poll_start(net::now()) {
-            let msg_id = message.msg_id();
-            let run = run_of(self.functions.clone(), message, self.wanted.0.clone());
-            self.ids.insert(self.runs.spawn(run).id(), msg_id);
+    ///
+    /// Those that end at once make room for the next ones, before the next statement: it stores the ends of all of them. There are as many rounds as jobs that
+    /// were read, at most.
+    async fn start_jobs(&mut self) {
+        loop {
+            let now = net::now();
+            let mut has_started = false;
+            while let Some(message) = self.machine.poll_start(now) {
+                let msg_id = message.msg_id();
+                let run = run_of(self.functions.clone(), message, self.wanted.0.clone());
+                self.ids.insert(self.runs.spawn(run).id(), msg_id);
+                has_started = true;
+            }
+            if !has_started || self.statement.is_some() {
+                return;
+            }
+            loop {
+                yield_now().await;
+                if !self.handle_all_ended() {
+                    break;
+                }
+            }
         }
+    }
+
+    /// Handles the ends that have not been handled. Returns whether there is one.
+    fn handle_all_ended(&mut self) -> bool {
+        let mut has_ended = false;
+        while let Some(ended) = self.runs.try_join_next_with_id() {
+            self.handle_ended(ended);
+            has_ended = true;
+        }
+        has_ended
     }
 
     /// Begins the next statement, if none runs.
@@ -215,6 +263,19 @@ impl ConsumerTask {
         }
     }
 
+    /// Ends the rest after a wake-up, unless a burst is still arriving.
+    fn end_rest(&mut self) {
+        let now = net::now();
+        let Some(rest) = self.rest.as_mut().filter(|rest| rest.until <= now) else { return };
+        let received = self.worker.stats().notifications;
+        let is_burst = received.saturating_sub(rest.received) >= BURST_MIN;
+        if is_burst && rest.latest > now {
+            (rest.until, rest.received) = (now + WAKE_PAUSE, received);
+        } else {
+            self.rest = None;
+        }
+    }
+
     /// Returns when the loop must run without another event.
     fn next_time(
         &self,
@@ -225,8 +286,9 @@ impl ConsumerTask {
         let of_machine = self.machine.next_time().filter(|_| self.statement.is_none());
         // What is due waits for the end of the pause.
         let of_machine = of_machine.max(self.paused_until.filter(|_| of_machine.is_some()));
-        let poll_at = self.poll_at.filter(|_| !is_stopping);
-        let times = [of_machine, self.paused_until, poll_at];
+        let rest_until = self.rest.map(|rest| rest.until);
+        let waking = [self.poll_at, rest_until].map(|at| at.filter(|_| !is_stopping));
+        let times = [of_machine, self.paused_until, waking[0], waking[1]];
         let times = times.into_iter().flatten().map(tokio::time::Instant::from_std);
         times.chain(deadline).fold(far, Ord::min)
     }
@@ -237,10 +299,10 @@ impl ConsumerTask {
         mut timer: Pin<&mut Sleep>,
         is_stopping: bool,
     ) -> Event {
-        let Self { statement, runs, worker, wanted, poll_at, .. } = self;
+        let Self { statement, runs, worker, wanted, poll_at, rest, .. } = self;
         let mut woken = pin!(worker.wake());
         let mut changed = pin!(demands.changed());
-        let is_woken = !is_stopping && poll_at.is_none();
+        let is_woken = !is_stopping && poll_at.is_none() && rest.is_none();
         poll_fn(|cx| {
             if let Some(future) = statement
                 && let Poll::Ready(executed) = future.as_mut().poll(cx)
@@ -274,7 +336,12 @@ impl ConsumerTask {
         match event {
             Event::Executed((store, answer)) => self.handle_executed(store, answer),
             Event::Ended(ended) => self.handle_ended(ended),
-            Event::Woken(true) => self.machine.handle_woken(now),
+            Event::Woken(true) => {
+                let received = self.worker.stats().notifications;
+                self.rest =
+                    Some(Rest { until: now + WAKE_PAUSE, latest: now + WAKE_PAUSE_MAX, received });
+                self.machine.handle_woken(now);
+            }
             Event::Woken(false) => self.poll_at = now.checked_add(self.interval),
             Event::Wanted(Wanted { msg_id, time, reply }) => {
                 match self.machine.handle_wanted(msg_id, time, now) {

@@ -43,6 +43,61 @@ fn it_reads_until_a_batch_is_short_and_no_more_than_it_may_have() {
     assert_eq!((stats.reads, stats.jobs, stats.finished, stats.running), (3, 4, 3, 1));
 }
 
+#[test]
+fn a_full_batch_that_has_ended_is_finished_by_the_statement_that_reads_the_next_one() {
+    let (mut machine, now) = (machine(), Instant::now());
+    read(&mut machine, now, vec![message(1, 1), message(2, 1), message(3, 1)]);
+    start(&mut machine, now);
+    for id in [1, 2] {
+        machine.handle_ended(id, End::Done);
+    }
+    assert_eq!(start(&mut machine, now), [3]);
+    machine.handle_ended(3, End::Done);
+    let all = vec![claim(1, 1), claim(2, 1), claim(3, 1)];
+    assert_eq!(machine.poll_command(now), Some(Command::FinishAndRead(all.clone(), 3)));
+    // It is not known whether it was executed: each part is repeated alone, with what that says of the other.
+    machine.handle_failed(Failed::InDoubt);
+    assert_eq!(machine.poll_command(now), Some(Command::Finish(all.clone())));
+    changed(&mut machine, now, &[1, 2, 3]);
+    read(&mut machine, now, vec![message(4, 1), message(5, 1), message(6, 1)]);
+    start(&mut machine, now);
+    for id in [4, 5] {
+        machine.handle_ended(id, End::Done);
+    }
+    start(&mut machine, now);
+    machine.handle_ended(6, End::Done);
+    assert!(matches!(machine.poll_command(now), Some(Command::FinishAndRead(..))));
+    let (changed, messages) = (vec![4, 6], vec![message(7, 1)]);
+    let answer = Answer::FinishedAndRead { changed, messages, is_full: false };
+    let effects = machine.handle_answer(now, answer);
+    assert_eq!(effects, [Effect::Overtaken { msg_id: 5 }]);
+    assert_eq!(start(&mut machine, now), [7]);
+    machine.handle_ended(7, End::Done);
+    // The batch was short.
+    assert_eq!(machine.poll_command(now), Some(Command::Finish(vec![claim(7, 1)])));
+    let stats = machine.stats();
+    assert_eq!((stats.reads, stats.jobs, stats.finished, stats.overtaken), (3, 7, 5, 1));
+}
+
+#[test]
+fn a_refused_finish_does_not_undo_reads_again_and_again() {
+    let (mut machine, now) = (machine(), Instant::now());
+    read(&mut machine, now, vec![message(1, 1), message(2, 1), message(3, 1)]);
+    start(&mut machine, now);
+    machine.handle_ended(1, End::Done);
+    start(&mut machine, now);
+    for id in [2, 3] {
+        machine.handle_ended(id, End::Done);
+    }
+    assert!(matches!(machine.poll_command(now), Some(Command::FinishAndRead(..))));
+    machine.handle_failed(Failed::Refused);
+    for id in 1..=3 {
+        assert_eq!(machine.poll_command(now), Some(Command::Finish(vec![claim(id, 1)])));
+        changed(&mut machine, now, &[id]);
+    }
+    assert_eq!(machine.poll_command(now), Some(Command::Read(3)));
+}
+
 /// G5: what wakes while a read is being executed is one more read.
 #[test]
 fn a_burst_of_wake_ups_is_one_more_read() {

@@ -122,6 +122,13 @@ impl World {
             Command::Finish(jobs) => {
                 Answer::Changed(jobs.iter().filter_map(|claim| self.remove(*claim)).collect())
             }
+            Command::FinishAndRead(jobs, limit) => {
+                let changed = jobs.iter().filter_map(|claim| self.remove(*claim)).collect();
+                let claims = self.read(*limit);
+                let is_full = claims.len() >= *limit;
+                let messages = claims.iter().map(|one| message(one.msg_id, one.attempt)).collect();
+                Answer::FinishedAndRead { changed, messages, is_full }
+            }
             Command::Find(ids) => {
                 let is_there = |msg_id: &i64| self.rows.contains_key(msg_id);
                 Answer::Changed(ids.iter().copied().filter(is_there).collect())
@@ -147,7 +154,7 @@ impl World {
 
     fn command(&mut self) -> Option<Command> {
         let command = self.machine.poll_command(self.now);
-        if let Some(Command::Read(limit)) = command {
+        if let Some(Command::Read(limit) | Command::FinishAndRead(_, limit)) = command {
             let stats = self.machine.stats();
             let claimed = usize::try_from(stats.waiting + stats.running).unwrap() + limit;
             assert!(claimed <= 2 + 3, "{claimed} are claimed");
