@@ -581,16 +581,15 @@ impl ConsumerMachine {
         Some(command)
     }
 
-    /// Returns whether the statement that finishes these jobs also reads the next ones: there is room for them when these are finished.
+    /// Returns whether the statement that finishes these jobs also reads the next ones: these are all that it has.
     fn reads_with(&self, done: &[Claim]) -> bool {
         let is_in_doubt =
             |claim: &Claim| self.held.get(&claim.msg_id).is_none_or(|held| held.is_in_doubt);
         // With a refused finish, the read would be undone too.
         let is_refused = self.store_max < usize::MAX;
-        let left = self.held.len().saturating_sub(done.len());
-        let has_room = self.waiting.is_empty() && left <= self.settings.concurrency;
+        let is_all = self.held.len() == done.len();
         self.must_read
-            && has_room
+            && is_all
             && !self.is_stopping
             && !is_refused
             && !done.is_empty()
