@@ -390,3 +390,20 @@ fn a_log_that_exists_is_initialized_without_waiting_for_writers(major: u32) {
         assert_eq!(value(&mut writer, triggers).await, "0");
     });
 }
+
+/// Not a standby, but as read-only as one.
+#[test]
+fn a_role_whose_transactions_are_read_only_is_refused_with_the_setting() {
+    let server = Server::start();
+    run(async {
+        let log = Log::new(server).await;
+        let mut session = log.session().await;
+        let role = value(&mut session, "SELECT current_user").await;
+        sql(&mut session, &format!("ALTER ROLE {role} SET default_transaction_read_only = on"))
+            .await;
+        let error = log.cursor("reader").open().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Standby, "{error:#}");
+        let hint = "connect to a primary, with default_transaction_read_only off for the role";
+        assert_eq!(error.hint(), Some(hint));
+    });
+}

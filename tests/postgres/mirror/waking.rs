@@ -29,7 +29,7 @@ fn g6_a_nudge_names_the_row_that_is_read() {
 
 /// A cache that asks for each row that it does not have. An earlier version read nothing else meanwhile.
 #[test]
-fn g6_notifications_are_not_starved_by_calls_that_follow_each_other_without_a_pause() {
+fn notifications_are_not_starved_by_calls_that_follow_each_other_without_a_pause() {
     let server = Server::start();
     run(async {
         let mut shop = Shop::new(server).await;
