@@ -9,7 +9,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::{Id, JoinError, JoinSet, yield_now};
+use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Sleep, sleep_until, timeout};
 
 use super::job::{DeadJob, Job, Wanted};
@@ -184,7 +184,7 @@ impl ConsumerTask {
             if phase >= Phase::Stopping || self.error.is_some() {
                 self.machine.handle_stop();
             }
-            self.start_jobs().await;
+            self.start_jobs();
             self.start_statement();
             self.shared.set_stats(self.machine.stats());
             let is_stopping = phase >= Phase::Stopping || self.error.is_some();
@@ -203,40 +203,20 @@ impl ConsumerTask {
         self.end().await;
     }
 
-    /// Starts as many handlers as may run.
-    ///
-    /// Those that end at once make room for the next ones, before the next statement: it stores the ends of all of them. There are as many rounds as jobs that
-    /// were read, at most.
-    async fn start_jobs(&mut self) {
-        loop {
-            let now = net::now();
-            let mut has_started = false;
-            while let Some(message) = self.machine.poll_start(now) {
-                let msg_id = message.msg_id();
-                let run = run_of(self.functions.clone(), message, self.wanted.0.clone());
-                self.ids.insert(self.runs.spawn(run).id(), msg_id);
-                has_started = true;
-            }
-            if !has_started || self.statement.is_some() {
-                return;
-            }
-            loop {
-                yield_now().await;
-                if !self.handle_all_ended() {
-                    break;
-                }
-            }
+    /// Starts as many handlers as may run. This must not yield: a handler that blocks its thread would keep the task from running again.
+    fn start_jobs(&mut self) {
+        while let Some(message) = self.machine.poll_start(net::now()) {
+            let msg_id = message.msg_id();
+            let run = run_of(self.functions.clone(), message, self.wanted.0.clone());
+            self.ids.insert(self.runs.spawn(run).id(), msg_id);
         }
     }
 
-    /// Handles the ends that have not been handled. Returns whether there is one.
-    fn handle_all_ended(&mut self) -> bool {
-        let mut has_ended = false;
+    /// Handles the ends that have not been handled.
+    fn handle_all_ended(&mut self) {
         while let Some(ended) = self.runs.try_join_next_with_id() {
             self.handle_ended(ended);
-            has_ended = true;
         }
-        has_ended
     }
 
     /// Begins the next statement, if none runs.
