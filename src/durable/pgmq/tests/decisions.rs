@@ -57,7 +57,7 @@ fn a_full_batch_that_has_ended_is_finished_by_the_statement_that_reads_the_next_
     assert_eq!(machine.poll_command(now), Some(Command::FinishAndRead(all.clone(), 3)));
     // It is not known whether it was executed: each part is repeated alone, with what that says of the other.
     machine.handle_failed(Failed::InDoubt);
-    assert_eq!(machine.poll_command(now), Some(Command::Finish(all.clone())));
+    assert_eq!(machine.poll_command(now), Some(Command::Finish(all)));
     changed(&mut machine, now, &[1, 2, 3]);
     read(&mut machine, now, vec![message(4, 1), message(5, 1), message(6, 1)]);
     start(&mut machine, now);
