@@ -340,6 +340,34 @@ impl Connection {
         self.run(sql, &parameters).await
     }
 
+    /// Runs a statement that the server keeps under `name`. With `sql`, one of this name is replaced before.
+    ///
+    /// The name must determine the text: behind a pooler, another client may have prepared a statement of the same name in the
+    /// session of the server.
+    #[cfg(feature = "durable")]
+    pub(crate) async fn query_prepared(
+        &mut self,
+        name: &str,
+        sql: Option<&str>,
+        parameters: &[Option<&str>],
+    ) -> Result<Rows, Error> {
+        let session = &mut self.established.driver.session;
+        let id = session.query_prepared(net::now(), name, sql, parameters)?;
+        Ok(self.complete(id).await?.pop().unwrap_or_default())
+    }
+
+    /// Gives the session up. If a command is being executed, the server is asked to cancel it, in a task of its own.
+    #[cfg(feature = "durable")]
+    pub(crate) fn abandon(self) {
+        if self.failed.is_none()
+            && self.established.driver.session.commands_in_flight() > 0
+            && let Some(cancellation) = net::Cancellation::of(&self.established)
+            && tokio::runtime::Handle::try_current().is_ok()
+        {
+            cancellation.start(self);
+        }
+    }
+
     /// Ends the session with a Terminate message. Takes at most a second, while the runtime of `connect` runs. Notifications
     /// that were not received with [`recv_batch`](Self::recv_batch) before are discarded.
     ///

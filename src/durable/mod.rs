@@ -26,6 +26,7 @@ mod page;
 mod payload_type;
 pub mod pgmq;
 mod position;
+mod prepared;
 mod record;
 mod refusal;
 mod rotation;

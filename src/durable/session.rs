@@ -4,13 +4,24 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+use super::prepared::Prepared;
 use super::refusal::explained;
 use crate::config::Config;
 use crate::connection::Connection;
 use crate::error::{Error, ErrorKind};
+use crate::net;
 use crate::proto::session::Rows;
 
+/// The SQLSTATE of a statement that the session does not have: a pooler has used another session, or has reset it.
+const NO_STATEMENT: &str = "26000";
+
+/// The SQLSTATE if the columns of the result are not those of the plan any more.
+const OTHER_RESULT: &str = "0A000";
+
 /// A session, or none after it was lost.
+///
+/// A statement that takes too long, or whose future is dropped with the session, is cancelled on the server too: otherwise it would go on there, and
+/// what it does later would be unknown.
 #[derive(Debug)]
 pub(super) struct LogSession {
     config: Config,
@@ -18,6 +29,10 @@ pub(super) struct LogSession {
     /// The longest time of a statement. After it the session is given up.
     limit: Duration,
     usage: SessionUse,
+    /// How many sessions there were.
+    opened: u64,
+    /// False after the server did not have a prepared statement: it is behind a pooler.
+    keeps_statements: bool,
 }
 
 /// What a session is for.
@@ -37,12 +52,14 @@ impl LogSession {
     }
 
     pub(super) fn with_use(config: Config, limit: Duration, usage: SessionUse) -> Self {
-        Self { config, connection: None, limit, usage }
+        Self { config, connection: None, limit, usage, opened: 0, keeps_statements: true }
     }
 
     /// Gives the session up, if there is one, without waiting for its server.
     pub(super) fn discard(&mut self) {
-        self.connection = None;
+        if let Some(connection) = self.connection.take() {
+            connection.abandon();
+        }
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -55,7 +72,9 @@ impl LogSession {
             Some(connection) => connection,
             None => {
                 let connecting = Connection::connect_to_primary(self.config.clone());
-                connecting.await.map_err(self.usage.explained)?
+                let connection = connecting.await.map_err(self.usage.explained)?;
+                self.opened += 1;
+                connection
             }
         };
         Ok(self.connection.insert(connection))
@@ -73,6 +92,40 @@ impl LogSession {
         self.checked(answer.unwrap_or_else(|_| Err(too_slow(name, limit))))
     }
 
+    /// Runs a statement that is used often: the server keeps it for a time. Outside a transaction only.
+    pub(super) async fn execute(
+        &mut self,
+        statement: &mut Prepared,
+        parameters: &[Option<&str>],
+    ) -> Result<Rows, Error> {
+        while self.keeps_statements {
+            let (limit, name) = (self.limit, self.usage.name);
+            self.open().await?;
+            let (number, now) = (self.opened, net::now());
+            let is_kept = statement.is_kept(number, now);
+            let sql = Some(statement.sql()).filter(|_| !is_kept);
+            let connection = self.open().await?;
+            let running = connection.query_prepared(statement.name(), sql, parameters);
+            let answer = timeout(limit, running).await;
+            let answer = answer.unwrap_or_else(|_| Err(too_slow(name, limit)));
+            match &answer {
+                Ok(_) if is_kept => {}
+                Ok(_) => statement.keep(number, now),
+                Err(error) => {
+                    statement.forget();
+                    // It has had no effect.
+                    let code = error.sqlstate().filter(|_| is_kept);
+                    self.keeps_statements &= code != Some(NO_STATEMENT);
+                    if matches!(code, Some(NO_STATEMENT | OTHER_RESULT)) {
+                        continue;
+                    }
+                }
+            }
+            return self.checked(answer);
+        }
+        self.query(statement.sql(), parameters).await
+    }
+
     /// Runs several statements without parameters: all of them or none, if there is no transaction.
     pub(super) async fn run(&mut self, sql: &str) -> Result<(), Error> {
         let (limit, name) = (self.limit, self.usage.name);
@@ -87,7 +140,7 @@ impl LogSession {
             let is_of_statement = error.db_error().is_some_and(|error| !error.is_fatal())
                 || matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::Misuse);
             if !is_of_statement || error.kind() == ErrorKind::InDoubt {
-                self.connection = None;
+                self.discard();
             }
             (self.usage.explained)(error)
         })
@@ -98,6 +151,12 @@ impl LogSession {
         if let Some(connection) = self.connection.take() {
             connection.close().await;
         }
+    }
+}
+
+impl Drop for LogSession {
+    fn drop(&mut self) {
+        self.discard();
     }
 }
 

@@ -15,6 +15,7 @@ mod metrics;
 mod queue;
 mod refusal;
 mod running;
+mod runs;
 mod settings;
 mod shared;
 mod stats;

@@ -13,6 +13,7 @@ use super::settings::{Finish, TIME_MAX};
 use super::telemetry;
 use super::version::{VERSION_SQL, Version};
 use crate::config::Config;
+use crate::durable::prepared::Prepared;
 use crate::durable::refusal::malformed;
 use crate::durable::session::{LogSession, SessionUse};
 use crate::error::{Error, ErrorKind};
@@ -45,13 +46,13 @@ pub(super) struct JobStore {
 #[derive(Debug)]
 struct Statements {
     table: String,
-    read: String,
-    set_visibility: String,
-    release: String,
-    finish: String,
-    finish_and_read: String,
-    bury: String,
-    find: String,
+    read: Prepared,
+    set_visibility: Prepared,
+    release: Prepared,
+    finish: Prepared,
+    finish_and_read: Prepared,
+    bury: Prepared,
+    find: Prepared,
 }
 
 impl JobStore {
@@ -148,59 +149,59 @@ impl JobStore {
                 let millis =
                     array::numbers(jobs.iter().map(|(_, time)| time.min(&TIME_MAX).as_millis()));
                 let (msg_ids, attempts) = claims(jobs.iter().map(|(claim, _)| claim));
-                let sql = &self.statements.as_ref().ok_or_else(malformed)?.set_visibility;
+                let sql = &mut self.statements.as_mut().ok_or_else(malformed)?.set_visibility;
                 let parameters = [Some(&*msg_ids), Some(&attempts), Some(&millis)];
-                changed(self.session.query(sql, &parameters).await)
+                changed(self.session.execute(sql, &parameters).await)
             }
             Command::Release(jobs) => {
                 let (msg_ids, attempts) = claims(jobs);
-                let sql = &self.statements.as_ref().ok_or_else(malformed)?.release;
-                changed(self.session.query(sql, &[Some(&*msg_ids), Some(&attempts)]).await)
+                let sql = &mut self.statements.as_mut().ok_or_else(malformed)?.release;
+                changed(self.session.execute(sql, &[Some(&*msg_ids), Some(&attempts)]).await)
             }
             Command::Finish(jobs) => {
                 let (msg_ids, attempts) = claims(jobs);
-                let sql = &self.statements.as_ref().ok_or_else(malformed)?.finish;
+                let sql = &mut self.statements.as_mut().ok_or_else(malformed)?.finish;
                 let parameters = [Some(&*msg_ids), Some(&attempts), Some(self.queue.name())];
-                changed(self.session.query(sql, &parameters).await)
+                changed(self.session.execute(sql, &parameters).await)
             }
             Command::FinishAndRead(jobs, limit) => self.finish_and_read(jobs, *limit).await,
             Command::Find(msg_ids) => {
-                let sql = &self.statements.as_ref().ok_or_else(malformed)?.find;
+                let sql = &mut self.statements.as_mut().ok_or_else(malformed)?.find;
                 let msg_ids = array::numbers(msg_ids);
-                changed(self.session.query(sql, &[Some(&*msg_ids)]).await)
+                changed(self.session.execute(sql, &[Some(&*msg_ids)]).await)
             }
             Command::Bury(jobs) => {
                 let reasons = array::texts(jobs.iter().map(|(_, reason)| &**reason));
                 let (msg_ids, attempts) = claims(jobs.iter().map(|(claim, _)| claim));
-                let sql = &self.statements.as_ref().ok_or_else(malformed)?.bury;
+                let sql = &mut self.statements.as_mut().ok_or_else(malformed)?.bury;
                 let queue = Some(self.queue.name());
                 let mut parameters = vec![Some(&*msg_ids), Some(&attempts), queue];
                 if let Some(dead_letter) = &self.dead_letter {
                     parameters.extend([Some(&*reasons), Some(dead_letter.name())]);
                 }
-                changed(self.session.query(sql, &parameters).await)
+                changed(self.session.execute(sql, &parameters).await)
             }
         }
     }
 
     async fn read(&mut self, limit: usize) -> Result<Answer, Error> {
         let limit = self.divided(limit);
-        let sql = &self.statements.as_ref().ok_or_else(malformed)?.read;
+        let sql = &mut self.statements.as_mut().ok_or_else(malformed)?.read;
         let text = quantity(limit);
         let parameters = [Some(self.queue.name()), Some(&self.visibility), Some(&text)];
-        let answer = self.session.query(sql, &parameters).await;
+        let answer = self.session.execute(sql, &parameters).await;
         let messages = Message::from_rows(&self.checked_size(answer)?)?;
         Ok(Answer::Read { is_full: messages.len() >= limit, messages })
     }
 
     async fn finish_and_read(&mut self, jobs: &[Claim], limit: usize) -> Result<Answer, Error> {
         let limit = self.divided(limit);
-        let sql = &self.statements.as_ref().ok_or_else(malformed)?.finish_and_read;
+        let sql = &mut self.statements.as_mut().ok_or_else(malformed)?.finish_and_read;
         let ((msg_ids, attempts), text) = (claims(jobs), quantity(limit));
         let name = Some(self.queue.name());
         let parameters =
             [Some(&*msg_ids), Some(&attempts), name, Some(&self.visibility), Some(&text)];
-        let answer = self.session.query(sql, &parameters).await;
+        let answer = self.session.execute(sql, &parameters).await;
         let rows = self.checked_size(answer)?;
         // The ids of those that are finished have no other value.
         let is_message = |row: &Row<'_>| row.get(1).is_some();
@@ -289,13 +290,13 @@ impl Statements {
         let find = format!("SELECT msg_id FROM {name} WHERE msg_id = ANY ($1::bigint[])");
         Self {
             table,
-            read: read_sql(),
-            set_visibility,
-            release,
-            finish,
-            finish_and_read,
-            bury,
-            find,
+            read: Prepared::new(read_sql()),
+            set_visibility: Prepared::new(set_visibility),
+            release: Prepared::new(release),
+            finish: Prepared::new(finish),
+            finish_and_read: Prepared::new(finish_and_read),
+            bury: Prepared::new(bury),
+            find: Prepared::new(find),
         }
     }
 }

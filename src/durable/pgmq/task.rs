@@ -1,7 +1,5 @@
 //! [`ConsumerTask`]: carries time, statements and runs of the handler to and from the machine.
 
-use std::collections::HashMap;
-use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -9,18 +7,17 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Sleep, sleep_until, timeout};
 
-use super::job::{DeadJob, Job, Wanted};
+use super::job::{DeadJob, Wanted};
 use super::machine::{Answer, Command, ConsumerMachine, Effect, End, Failed};
-use super::message::Message;
 use super::refusal::is_retried;
+use super::runs::{RunEnd, Runs, UserFunctions};
 use super::shared::ConsumerShared;
 use super::stopped::Stopped;
 use super::store::JobStore;
 use super::telemetry;
-use crate::dispatcher::{ContainedRun, Demand, Function, Outcome, Phase};
+use crate::dispatcher::{Demand, Outcome, Phase};
 use crate::error::{Error, ErrorKind, contain};
 use crate::net;
 use crate::proto::supervisor::Backoff;
@@ -50,30 +47,7 @@ const BURST_MIN: u64 = 64;
 /// The timer when nothing is due.
 const FAR: Duration = Duration::from_secs(3_600);
 
-/// The functions of the user. What they have captured is dropped contained.
-pub(super) struct UserFunctions {
-    pub(super) handler: Option<Function<Job>>,
-    pub(super) on_dead: Option<OnDead>,
-}
-
-pub(super) type OnDead = Box<dyn Fn(DeadJob) + Send + Sync>;
-
-impl Drop for UserFunctions {
-    fn drop(&mut self) {
-        let (handler, on_dead) = (self.handler.take(), self.on_dead.take());
-        let _ = contain(|| drop(handler));
-        let _ = contain(|| drop(on_dead));
-    }
-}
-
-impl fmt::Debug for UserFunctions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("UserFunctions").finish_non_exhaustive()
-    }
-}
-
 type Executed = (Box<JobStore>, Result<Answer, Error>);
-type Run = (i64, Outcome);
 
 /// The task of a consumer.
 pub(super) struct ConsumerTask {
@@ -94,9 +68,8 @@ pub(super) struct ConsumerTask {
     /// The time of the next poll, if the wake-ups of the user are closed.
     poll_at: Option<Instant>,
     functions: Arc<UserFunctions>,
-    runs: JoinSet<Run>,
-    ids: HashMap<Id, i64>,
-    wanted: (mpsc::Sender<Wanted>, mpsc::Receiver<Wanted>),
+    runs: Runs,
+    wanted: mpsc::Receiver<Wanted>,
     replies: Vec<Reply>,
     shared: Arc<ConsumerShared>,
     stopped: watch::Sender<Option<Stopped>>,
@@ -140,7 +113,7 @@ pub(super) struct ConsumerParts {
 /// What happens to the task.
 enum Event {
     Executed(Executed),
-    Ended(Result<(Id, Run), JoinError>),
+    Ended(Vec<RunEnd>),
     Woken(bool),
     Wanted(Wanted),
     /// A time has come, or the demand has changed.
@@ -149,6 +122,8 @@ enum Event {
 
 impl ConsumerTask {
     pub(super) fn new(parts: ConsumerParts) -> Self {
+        let (sender, wanted) = mpsc::channel(WANTED_MAX);
+        let functions = Arc::new(parts.functions);
         Self {
             queue: parts.queue,
             machine: parts.machine,
@@ -161,10 +136,9 @@ impl ConsumerTask {
             interval: parts.interval,
             rest: None,
             poll_at: None,
-            functions: Arc::new(parts.functions),
-            runs: JoinSet::new(),
-            ids: HashMap::new(),
-            wanted: mpsc::channel(WANTED_MAX),
+            runs: Runs::new(functions.clone(), sender),
+            functions,
+            wanted,
             replies: Vec::new(),
             shared: parts.shared,
             stopped: parts.stopped,
@@ -203,18 +177,16 @@ impl ConsumerTask {
         self.end().await;
     }
 
-    /// Starts as many handlers as may run. This must not yield: a handler that blocks its thread would keep the task from running again.
+    /// Starts as many handlers as may run.
     fn start_jobs(&mut self) {
-        while let Some(message) = self.machine.poll_start(net::now()) {
-            let msg_id = message.msg_id();
-            let run = run_of(self.functions.clone(), message, self.wanted.0.clone());
-            self.ids.insert(self.runs.spawn(run).id(), msg_id);
-        }
+        let now = net::now();
+        let messages: Vec<_> = std::iter::from_fn(|| self.machine.poll_start(now)).collect();
+        self.runs.start(messages);
     }
 
     /// Handles the ends that have not been handled.
     fn handle_all_ended(&mut self) {
-        while let Some(ended) = self.runs.try_join_next_with_id() {
+        while let Some(ended) = self.runs.next_ended() {
             self.handle_ended(ended);
         }
     }
@@ -222,7 +194,8 @@ impl ConsumerTask {
     /// Begins the next statement, if none runs.
     fn start_statement(&mut self) {
         let now = net::now();
-        if self.paused_until.is_some_and(|until| until > now) || self.error.is_some() {
+        let is_early = |until: Option<Instant>| until.is_some_and(|until| until > now);
+        if is_early(self.paused_until) || is_early(self.runs.wait_until()) || self.error.is_some() {
             return;
         }
         self.paused_until = None;
@@ -268,7 +241,8 @@ impl ConsumerTask {
         let of_machine = of_machine.max(self.paused_until.filter(|_| of_machine.is_some()));
         let rest_until = self.rest.map(|rest| rest.until);
         let waking = [self.poll_at, rest_until].map(|at| at.filter(|_| !is_stopping));
-        let times = [of_machine, self.paused_until, waking[0], waking[1]];
+        let of_runs = self.runs.wait_until().filter(|_| self.statement.is_none());
+        let times = [of_machine, self.paused_until, of_runs, waking[0], waking[1]];
         let times = times.into_iter().flatten().map(tokio::time::Instant::from_std);
         times.chain(deadline).fold(far, Ord::min)
     }
@@ -290,10 +264,10 @@ impl ConsumerTask {
                 *statement = None;
                 return Poll::Ready(Event::Executed(executed));
             }
-            if let Poll::Ready(Some(ended)) = runs.poll_join_next_with_id(cx) {
+            if let Poll::Ready(Some(ended)) = runs.poll_ended(cx) {
                 return Poll::Ready(Event::Ended(ended));
             }
-            if let Poll::Ready(Some(one)) = wanted.1.poll_recv(cx) {
+            if let Poll::Ready(Some(one)) = wanted.poll_recv(cx) {
                 return Poll::Ready(Event::Wanted(one));
             }
             if changed.as_mut().poll(cx).is_ready() || timer.as_mut().poll(cx).is_ready() {
@@ -391,25 +365,20 @@ impl ConsumerTask {
         }
     }
 
-    fn handle_ended(&mut self, ended: Result<(Id, Run), JoinError>) {
-        let (msg_id, end) = match ended {
-            Ok((id, (msg_id, outcome))) => {
-                self.ids.remove(&id);
-                (msg_id, self.end_of(outcome))
+    fn handle_ended(&mut self, ended: Vec<RunEnd>) {
+        for (msg_id, outcome) in ended {
+            let end = match outcome {
+                Some(outcome) => self.end_of(outcome),
+                None => End::Cancelled,
+            };
+            if let End::Failed(reason) = &end {
+                telemetry::failed(&self.queue, msg_id, reason);
             }
-            // It was cancelled.
-            Err(error) => match self.ids.remove(&error.id()) {
-                Some(msg_id) => (msg_id, End::Cancelled),
-                None => return,
-            },
-        };
-        if let End::Failed(reason) = &end {
-            telemetry::failed(&self.queue, msg_id, reason);
+            for one in self.replies.extract_if(.., |one| one.msg_id == msg_id) {
+                let _ = one.reply.send(Err(not_held()));
+            }
+            self.machine.handle_ended(msg_id, end);
         }
-        for one in self.replies.extract_if(.., |one| one.msg_id == msg_id) {
-            let _ = one.reply.send(Err(not_held()));
-        }
-        self.machine.handle_ended(msg_id, end);
     }
 
     fn end_of(&mut self, outcome: Outcome) -> End {
@@ -433,15 +402,15 @@ impl ConsumerTask {
     async fn end(mut self) {
         let mut cancelled = 0;
         self.machine.handle_stop();
-        self.runs.abort_all();
+        self.runs.cancel();
         let join = async {
-            while let Some(ended) = self.runs.join_next_with_id().await {
-                cancelled += u64::from(ended.is_err());
+            while let Some(ended) = self.runs.ended().await {
+                cancelled += ended.iter().filter(|(_, outcome)| outcome.is_none()).count() as u64;
                 self.handle_ended(ended);
             }
         };
         let _ = timeout(CANCEL_TIMEOUT, join).await;
-        let blocked = self.runs.len() as u64;
+        let blocked = self.runs.jobs() as u64;
         // One attempt, also during a pause.
         self.paused_until = None;
         let _ = timeout(STORE_TIMEOUT, self.store_rest()).await;
@@ -469,17 +438,6 @@ impl ConsumerTask {
             self.handle_executed(store, answer);
         }
     }
-}
-
-/// Calls the handler in a task of its own.
-async fn run_of(
-    functions: Arc<UserFunctions>,
-    message: Message,
-    wanted: mpsc::Sender<Wanted>,
-) -> Run {
-    let (msg_id, job) = (message.msg_id(), Job::new(message, wanted));
-    let Some(handler) = &functions.handler else { return (msg_id, Outcome::Done) };
-    (msg_id, ContainedRun::new(|| handler(job)).await)
 }
 
 /// Returns whether the server refuses data: a constraint or a trigger of the archive or the dead-letter queue.

@@ -49,28 +49,37 @@ impl Session {
         let types: Vec<u32> = parameters.iter().map(|(oid, _)| *oid).collect();
         let values: Vec<Option<&[u8]>> =
             parameters.iter().map(|(_, value)| value.map(str::as_bytes)).collect();
-        self.command(
-            now,
-            CommandKind::Bound,
-            &[
-                FrontendMessage::Parse {
-                    statement: "",
-                    query: sql,
-                    parameter_types: Oids::new(&types),
-                },
-                FrontendMessage::Bind {
-                    portal: "",
-                    statement: "",
-                    // Text for all.
-                    parameter_formats: Formats::new(&[]),
-                    parameters: Values::new(&values),
-                    result_formats: Formats::new(&[]),
-                },
-                FrontendMessage::Describe { target: Target::Portal, name: "" },
-                FrontendMessage::Execute { portal: "", max_rows: 0 },
-                FrontendMessage::Sync,
-            ],
-        )
+        let parameter_types = Oids::new(&types);
+        let parse = FrontendMessage::Parse { statement: "", query: sql, parameter_types };
+        let [bind, describe, execute, sync] = bound("", &values);
+        self.command(now, CommandKind::Bound, &[parse, bind, describe, execute, sync])
+    }
+
+    /// Runs a statement that the server keeps under `name`, with parameters in text format whose types the server infers.
+    /// With `sql`, a statement of this name is replaced before, if there is one.
+    ///
+    /// A statement outlives the command, also if the command fails. Behind a pooler, the next command may run in another
+    /// session of the server, which does not have the statement, or has that of another client.
+    ///
+    /// # Errors
+    /// As [`query`](Self::query). [`ErrorKind::Misuse`] also if `name` contains a NUL.
+    pub fn query_prepared(
+        &mut self,
+        now: Instant,
+        name: &str,
+        sql: Option<&str>,
+        parameters: &[Option<&str>],
+    ) -> Result<CommandId, Error> {
+        let values: Vec<Option<&[u8]>> =
+            parameters.iter().map(|value| value.map(str::as_bytes)).collect();
+        let mut messages = Vec::with_capacity(6);
+        if let Some(query) = sql {
+            let parameter_types = Oids::new(&[]);
+            messages.push(FrontendMessage::Close { target: Target::Statement, name });
+            messages.push(FrontendMessage::Parse { statement: name, query, parameter_types });
+        }
+        messages.extend(bound(name, &values));
+        self.command(now, CommandKind::Bound, &messages)
     }
 
     /// Sends a notification with `pg_notify`, both values bound.
@@ -260,6 +269,24 @@ impl Session {
     fn find(&mut self, id: CommandId) -> Option<&mut Pending> {
         self.pending.iter_mut().rev().find(|pending| pending.id == id)
     }
+}
+
+/// Returns the messages that run a statement which the server has parsed. Parameters and results have text format.
+fn bound<'a>(statement: &'a str, values: &'a [Option<&'a [u8]>]) -> [FrontendMessage<'a>; 4] {
+    let parameter_formats = Formats::new(&[]);
+    let (parameters, result_formats) = (Values::new(values), Formats::new(&[]));
+    [
+        FrontendMessage::Bind {
+            portal: "",
+            statement,
+            parameter_formats,
+            parameters,
+            result_formats,
+        },
+        FrontendMessage::Describe { target: Target::Portal, name: "" },
+        FrontendMessage::Execute { portal: "", max_rows: 0 },
+        FrontendMessage::Sync,
+    ]
 }
 
 /// Returns `LISTEN "a";LISTEN "b"`: one Query, so one transaction and one round trip. Names are always quoted.
