@@ -3,6 +3,7 @@
 mod attempts;
 mod calls;
 mod refusals;
+mod statements;
 mod stopping;
 pub(crate) mod support;
 mod versions;

@@ -460,3 +460,37 @@ fn more_rows_than_an_internal_statement_can_return_end_the_session() {
     // A user's query has no such limit.
     assert!(!fed(1_000, |session, now| session.simple_query(now, "SELECT").unwrap()));
 }
+
+#[test]
+fn a_prepared_statement_is_replaced_and_run_by_one_command_and_then_only_bound() {
+    let mut play = Scene::idle().begin();
+    play.session.query_prepared(play.now, "s", Some("SELECT $1"), &[Some("x")]).unwrap();
+    play.session.query_prepared(play.now, "s", None, &[Some("x")]).unwrap();
+    play.write();
+    let sent = play.sent_messages().split_off(1);
+    let bound = [
+        message(b'B', b"\0s\0\0\0\0\x01\0\0\0\x01x\0\0"),
+        message(b'D', b"P\0"),
+        message(b'E', b"\0\0\0\0\0"),
+        message(b'S', b""),
+    ];
+    let prepared = [message(b'C', b"Ss\0"), message(b'P', b"s\0SELECT $1\0\0\0")];
+    let both: Vec<_> = prepared.iter().chain(&bound).chain(&bound).cloned().collect();
+    assert_eq!(sent, both);
+    let error = play.session.query_prepared(play.now, "s\0", None, &[]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Misuse);
+    play.write();
+    assert_eq!(play.sent_messages().len(), 11, "something was sent");
+}
+
+/// CloseComplete and ParseComplete come before the first BindComplete.
+#[test]
+fn the_answers_to_a_prepared_statement_are_its_rows() {
+    let scene = Scene::after(|session, now| {
+        session.query_prepared(now, "s", Some("SELECT 1"), &[]).unwrap();
+        session.query_prepared(now, "s", None, &[]).unwrap();
+    });
+    let bound = ["32 00000004", COLUMN, ROW, SELECT_1, READY].concat();
+    let parsed = "33 00000004 31 00000004";
+    check(&scene, &[parsed, &bound, &bound], &["done 0: SELECT 1 [x]", "done 1: SELECT 1 [x]"]);
+}
