@@ -35,6 +35,7 @@ mod tests {
         assert_eq!(numbers::<i64>([]), "{}");
         assert_eq!(texts([]), "{}");
         assert_eq!(texts(["", "NULL", "a,b"]), r#"{"","NULL","a,b"}"#);
+        assert_eq!(texts(["a", "", "b\"\\c", "{,}"]), r#"{"a","","b\"\\c","{,}"}"#);
         assert_eq!(texts([r#"{"k": "a\n"}"#]), r#"{"{\"k\": \"a\\n\"}"}"#);
     }
 }
