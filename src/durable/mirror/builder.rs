@@ -71,7 +71,8 @@ impl MirrorBuilder {
 
     /// Adds a channel. The payload of its notifications is the key of a row that has changed, was inserted or was deleted, as text; without a payload
     /// all rows are read, with a [pause](Self::load_pause) between two loads. A payload that is no value of the type of the key is counted and logged, and all rows
-    /// are read, at most once in a second; the other keys of its read do not wait for that.
+    /// are read, at most once in a second; the other keys of its read do not wait for that, unless there are more than 32 such payloads in
+    /// one read.
     pub fn channel(mut self, name: impl Into<String>) -> Self {
         self.channels.push(name.into());
         self

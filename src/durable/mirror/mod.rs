@@ -67,7 +67,7 @@ use crate::notifier::Notifier;
 /// ```
 ///
 /// - A notification names a row by its key: this row is read again, and vanishes from the mirror if it is not in the result any more. Keys that arrive while a
-///   read runs are one next read. A trigger such as that of [`pgbell::guide::triggers`](crate::guide::triggers) sends them, or the writer, or a
+///   read runs are one next read. The trigger [`notify_key`](crate::guide::triggers#notify_keysql) of the guide sends them, or the writer, or a
 ///   [nudge](Notifier::nudge).
 /// - All rows are read by [`load`](MirrorBuilder::load), after each loss of the listening session and of the session that reads, after more than 1,024 keys
 ///   at once, after a notification without a key, and at the [interval](MirrorBuilder::interval). They are read in one snapshot, and replace the old ones at

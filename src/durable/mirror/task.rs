@@ -89,6 +89,10 @@ impl<V: Send + Sync + 'static> Task<V> {
             answer(waiters, &Ok(()));
             return;
         }
+        if self.waiters.len() + waiters.len() > self.waiters.capacity() {
+            // Those of dropped futures: during a delay, or the pause before a load, nothing else takes them away.
+            self.waiters.retain(|waiter| !waiter.is_closed());
+        }
         self.waiters.extend(waiters);
     }
 

@@ -95,7 +95,7 @@ async fn lose(proxy: &Proxy, wakeups: &Wakeups) {
     let before = wakeups.stats().connection.sessions_lost;
     proxy.handle().set(Direction::ToClient, Flow::Swallow);
     // One that is not there now is opened again in any case.
-    until("the black hole is noticed", || {
+    until("the half-open session is noticed", || {
         wakeups.stats().connection.sessions_lost > before || !wakeups.status().is_listening()
     })
     .await;
@@ -240,11 +240,11 @@ fn a_mirror_is_equal_to_its_table_a_second_after_calm_whatever_is_killed() {
             })
             .collect();
         let mut dice = Dice::new(7);
-        let (mut killed, mut crashes, mut holes, mut longest) = (0, 0, 0, Duration::ZERO);
+        let (mut killed, mut crashes, mut half_open, mut longest) = (0, 0, 0, Duration::ZERO);
         while killed < kills() {
             let until = killed + ROUND;
             lose(&proxy, &wakeups).await;
-            (killed, holes) = (killed + 1, holes + 1);
+            (killed, half_open) = (killed + 1, half_open + 1);
             while killed < until {
                 sleep(Duration::from_millis(20 + dice.below(60))).await;
                 if dice.chance(3) {
@@ -287,12 +287,12 @@ fn a_mirror_is_equal_to_its_table_a_second_after_calm_whatever_is_killed() {
             changes += follower.await.unwrap();
         }
         assert!(stats.refreshes > 0 && stats.loads > 1 && changes > 0, "{stats:?}");
-        assert!(holes > 0 && stats.given_up > 0, "{holes} black holes: {stats:?}");
+        assert!(half_open > 0 && stats.given_up > 0, "{half_open} half-open sessions: {stats:?}");
         let committed = run.committed.load(Ordering::Acquire);
         let called = run.called.load(Ordering::Acquire);
         assert!(called > 0);
         report!(
-            "{killed} kills, {crashes} of them crashes and {holes} black holes, {committed} transactions, {called} refreshes by calls; \
+            "{killed} kills, {crashes} of them crashes and {half_open} half-open sessions, {committed} transactions, {called} refreshes by calls; \
             equal after at most {longest:?}, and {failover:?} after a promotion; {stats:?}"
         );
     });
