@@ -41,7 +41,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         CREATE TABLE pgbell_cache.products (id text PRIMARY KEY, price bigint NOT NULL, is_popular bool NOT NULL);
         CREATE FUNCTION pgbell_cache.notify() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN
-            PERFORM pg_notify('pgbell_cache', coalesce(new.id, old.id));
+            IF TG_OP <> 'INSERT' THEN PERFORM pg_notify('pgbell_cache', old.id); END IF;
+            IF TG_OP <> 'DELETE' THEN PERFORM pg_notify('pgbell_cache', new.id); END IF;
             RETURN NULL;
         END $$;
         CREATE TRIGGER notify AFTER INSERT OR UPDATE OR DELETE ON pgbell_cache.products
@@ -66,12 +67,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     admin.simple_query("UPDATE pgbell_cache.products SET price = 550 WHERE id = 'ink'").await?;
     println!("ink changes to {:?}", ink.changed().await?);
-    // A row that does not belong to the query any more leaves the cache.
+    // A row that does not belong to the query any more leaves the cache, and is read from the table.
     admin
         .simple_query("UPDATE pgbell_cache.products SET is_popular = false WHERE id = 'ink'")
         .await?;
-    println!("ink changes to {:?}", ink.changed().await?);
-    println!("ink: {:?}", prices.get("ink").await?);
+    println!("ink is popular no more, the cache has {:?}", ink.changed().await?);
+    println!("ink in the table: {:?}", prices.get("ink").await?);
 
     // What the process has committed itself is read without waiting for its notification.
     admin.simple_query("UPDATE pgbell_cache.products SET price = 950 WHERE id = 'pen'").await?;

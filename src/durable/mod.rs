@@ -12,6 +12,7 @@
 //! - [`MemoryOutbox`] is a log in memory with the same cursors, for tests without a server.
 //! - [`pgmq`] has queues of pgmq, with a consumer that is woken.
 
+mod array;
 mod batch;
 mod check;
 mod cursor;

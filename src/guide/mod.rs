@@ -103,6 +103,7 @@ macro_rules! recipe {
 // The tests run these files: `tests/postgres/matrix/recipes.rs`.
 #[doc = include_str!("triggers.md")]
 #[doc = recipe!("notify_change.sql")]
+#[doc = recipe!("notify_key.sql")]
 #[doc = recipe!("notify_row.sql")]
 #[doc = recipe!("record_change.sql")]
 #[doc = recipe!("take_changes.sql")]

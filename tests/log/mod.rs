@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::{Arc, Mutex};
 
+use tracing::Level;
 use tracing_subscriber::fmt::MakeWriter;
 
 #[derive(Clone, Default)]
@@ -15,8 +16,13 @@ impl Log {
 
     /// Runs a test in this thread, with the log events of everything that it does.
     pub(crate) fn run(&self, test: impl Future<Output = ()>) {
-        let subscriber =
-            tracing_subscriber::fmt().with_writer(self.clone()).with_ansi(false).finish();
+        self.run_at(Level::INFO, test);
+    }
+
+    /// Runs a test in this thread, with the log events of this level and of higher ones.
+    pub(crate) fn run_at(&self, level: Level, test: impl Future<Output = ()>) {
+        let subscriber = tracing_subscriber::fmt().with_max_level(level);
+        let subscriber = subscriber.with_writer(self.clone()).with_ansi(false).finish();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         tracing::subscriber::with_default(subscriber, || runtime.block_on(test));
     }

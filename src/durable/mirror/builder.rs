@@ -7,12 +7,15 @@ use tokio::time::timeout;
 
 use super::Mirror;
 use super::machine::Machine;
+use super::pace::Pace;
+use super::polls::Polls;
 use super::reader::Reader;
+use super::reads::Reads;
 use super::row::MirrorRow;
 use super::rules::Rules;
 use super::shared::Shared;
 use super::source::MirrorSource;
-use super::task::{Polls, Task};
+use super::task::Task;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind};
 use crate::net;
@@ -21,6 +24,9 @@ use crate::wakeups::{Listen, WakeTask, WakeWorker, Wakeups};
 
 /// The interval of the load, by default.
 const INTERVAL: Duration = Duration::from_secs(60);
+
+/// The shortest and the longest pause between two loads, by default.
+const LOAD_PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 
 /// The highest number of rows, by default.
 const MAX_ROWS: usize = 1_000_000;
@@ -42,6 +48,7 @@ pub struct MirrorBuilder {
     max_rows: usize,
     statement_timeout: Duration,
     backoff: (Duration, Duration),
+    load_pause: (Duration, Duration),
 }
 
 impl MirrorBuilder {
@@ -58,11 +65,14 @@ impl MirrorBuilder {
             max_rows: MAX_ROWS,
             statement_timeout: Duration::from_secs(60),
             backoff: (min, max),
+            load_pause: LOAD_PAUSE,
         }
     }
 
-    /// Adds a channel. The payload of its notifications is the key of a row that has changed, was inserted or was deleted, as text; without a payload,
-    /// or with one that is no value of the type of the key, all rows are read.
+    /// Adds a channel. The payload of its notifications is the key of a row that has changed, was inserted or was deleted, as text; without a payload
+    /// all rows are read, with a [pause](Self::load_pause) between two loads. A payload that is no value of the type of the key is counted and logged, and all rows
+    /// are read, at most once in a second; the other keys of its read do not wait for that, unless there are more than 32 such payloads in
+    /// one read.
     pub fn channel(mut self, name: impl Into<String>) -> Self {
         self.channels.push(name.into());
         self
@@ -86,6 +96,9 @@ impl MirrorBuilder {
     /// Lets a worker of the user's [`Wakeups`] wake the mirror, instead of a session of its own: so many mirrors have one listening session. The
     /// channels and the interval are those of its task. No other worker of the task may be used, because each wake-up goes to one of them. If the wake-ups
     /// are closed, all rows are read at the [interval](Self::interval) of the mirror.
+    ///
+    /// Whether notifications arrive is in [`Wakeups::status`] and not in that of the mirror:
+    /// [`MirrorStatus::is_current`](crate::durable::MirrorStatus::is_current) is not enough then.
     pub fn woken_by(mut self, worker: WakeWorker) -> Self {
         self.worker = Some(worker);
         self
@@ -98,7 +111,8 @@ impl MirrorBuilder {
         self
     }
 
-    /// Sets the longest time of a statement, by default 60 s. After it the session is given up, and another one is opened.
+    /// Sets the longest time of a statement, by default 60 s. After it the session is given up, and another one is opened. If the listening session was lost
+    /// and is there again, a read that runs is given up at once: its server may not be there any more.
     pub fn statement_timeout(mut self, timeout: Duration) -> Self {
         self.statement_timeout = timeout;
         self
@@ -107,6 +121,16 @@ impl MirrorBuilder {
     /// Sets the shortest and the longest delay after a read that has failed, by default 50 ms and 30 s. It is used for the listening session too.
     pub fn backoff(mut self, min: Duration, max: Duration) -> Self {
         self.backoff = (min, max);
+        self
+    }
+
+    /// Sets the shortest and the longest pause between the end of a load and the begin of the next one, by default 100 ms and 10 s. Between them the pause
+    /// is as long as the load took. So a stream of notifications without a key, or of more than 1,024 keys at once, lets the mirror load for about half of
+    /// the time, and what they are for is found after the pause. Meanwhile rows of keys are read at once.
+    ///
+    /// There is no pause before a load if the last one was long ago, and none before one that follows a loss or that [`Mirror::reload`] asks for.
+    pub fn load_pause(mut self, min: Duration, max: Duration) -> Self {
+        self.load_pause = (min, max);
         self
     }
 
@@ -125,7 +149,7 @@ impl MirrorBuilder {
     /// # Errors
     /// - [`ErrorKind::Config`] for settings that are not valid.
     /// - [`ErrorKind::Schema`] if the table or the key column does not exist, if a key is NULL or in two rows, or if the query is none. The
-    ///   [hint](Error::hint) says which.
+    ///   [hint](Error::hint) says which. A table or a function that is missing inside of a view or a function is [`ErrorKind::Server`].
     /// - [`ErrorKind::Decode`] with the key of the first row that was not decoded.
     /// - [`ErrorKind::Unsupported`] for more rows than [`max_rows`](Self::max_rows), and for a row that is larger than
     ///   [`Config::result_limit_bytes`](crate::Config::result_limit_bytes).
@@ -169,9 +193,10 @@ impl MirrorBuilder {
         let (min, max) = self.backoff;
         let reconnect = Reconnect { min, max, ..Reconnect::default() };
         let backoff = Backoff::new(&reconnect, u64::from_le_bytes(net::random()?));
-        let polls = Polls { worker, interval: self.interval, next: None };
-        let machine = Machine::new(backoff, min);
-        let mut task = Box::new(Task::new(shared.clone(), rules, reader, machine, polls));
+        let polls = Polls::new(worker, self.interval);
+        let machine = Machine::new(backoff, min, Pace::new(self.load_pause.0, self.load_pause.1));
+        let reads = Reads::new(shared.clone(), rules, reader);
+        let mut task = Box::new(Task::new(shared.clone(), reads, machine, polls));
         Box::pin(task.first_load()).await?;
         let mirror = Mirror::new(shared);
         tokio::spawn((*task).run());
@@ -197,6 +222,8 @@ impl MirrorBuilder {
             return refuse("the interval or the statement timeout of a mirror is zero");
         } else if self.backoff.0 > self.backoff.1 || self.backoff.1.is_zero() {
             return refuse("the longest delay of a mirror is zero, or shorter than the shortest");
+        } else if self.load_pause.0 > self.load_pause.1 {
+            return refuse("the longest pause of a mirror is shorter than the shortest");
         } else if self.worker.is_some() && (!self.channels.is_empty() || self.listen.is_some()) {
             return refuse(
                 "a mirror that a worker wakes has the channels of its task, and no others",

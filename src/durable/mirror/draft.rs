@@ -140,3 +140,116 @@ impl<V> Changes<V> {
         (store.change(self.changed, vanished), self.left_out)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::error::ErrorKind;
+
+    const COLUMNS: [&str; 2] = ["id", "note"];
+
+    /// Counts what it decodes. A note `bad` is not decoded.
+    fn rules(max_rows: usize) -> (Rules<String>, Arc<AtomicUsize>) {
+        let decoded = Arc::new(AtomicUsize::new(0));
+        let counted = decoded.clone();
+        let decode = move |row: crate::durable::MirrorRow<'_>| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            match row.get("note") {
+                Some("bad") => Err("bad".into()),
+                note => Ok(format!("{note:?}")),
+            }
+        };
+        (Rules { decode: Box::new(decode), key: "id".to_owned(), max_rows }, decoded)
+    }
+
+    /// Reads all rows of a result.
+    fn load(rules: &Rules<String>, store: &Store<String>, rows: &Rows) -> Result<usize, Error> {
+        let mut draft = Draft::new(rules, store);
+        draft.add(rows)?;
+        Ok(draft.replace().1)
+    }
+
+    /// Reads the rows of these keys. Returns the number of changes, or the keys that are unknown.
+    fn refresh(
+        rules: &Rules<String>,
+        store: &Store<String>,
+        asked: &[&str],
+        rows: &Rows,
+    ) -> Result<(usize, Vec<String>), Error> {
+        let changes = Changes::new(rules, store, std::slice::from_ref(rows))?;
+        let asked = asked.iter().map(|&key| key.to_owned()).collect();
+        let (vanished, unknown) = changes.missing(store, &asked);
+        Ok((changes.show(store, &vanished).0, unknown))
+    }
+
+    #[test]
+    fn only_a_row_that_has_changed_is_decoded_and_a_null_is_not_an_empty_text() {
+        let ((rules, decoded), store) = (rules(9), Store::new());
+        let rows = Rows::of(&COLUMNS, &[&[Some("1"), Some("")], &[Some("2"), Some("b")]]);
+        assert_eq!(load(&rules, &store, &rows).unwrap(), 2);
+        assert_eq!(load(&rules, &store, &rows).unwrap(), 0);
+        assert_eq!(refresh(&rules, &store, &["1", "2"], &rows).unwrap(), (0, vec![]));
+        assert_eq!((decoded.load(Ordering::Relaxed), store.counts()), (2, (2, 0, 1)));
+        let rows = Rows::of(&COLUMNS, &[&[Some("1"), None]]);
+        assert_eq!(refresh(&rules, &store, &["1"], &rows).unwrap(), (1, vec![]));
+        assert_eq!(*store.get("1").unwrap(), "None");
+        assert_eq!((decoded.load(Ordering::Relaxed), store.counts()), (3, (2, 0, 2)));
+    }
+
+    #[test]
+    fn a_row_that_a_read_does_not_find_vanishes_and_others_stay() {
+        let ((rules, _), store) = (rules(9), Store::new());
+        let all = Rows::of(&COLUMNS, &[&[Some("1"), None], &[Some("2"), None], &[Some("3"), None]]);
+        load(&rules, &store, &all).unwrap();
+        let rows = Rows::of(&COLUMNS, &[&[Some("1"), None]]);
+        // `02` may be another text of a key that the store has.
+        let unknown = vec!["02".to_owned()];
+        assert_eq!(refresh(&rules, &store, &["1", "02", "3"], &rows).unwrap(), (1, unknown));
+        assert!(store.get("3").is_none() && store.get("2").is_some());
+        assert_eq!(load(&rules, &store, &rows).unwrap(), 1);
+        assert_eq!(store.counts(), (1, 0, 3));
+    }
+
+    #[test]
+    fn a_row_that_is_not_decoded_loses_its_value_until_it_changes() {
+        let ((rules, decoded), store) = (rules(9), Store::new());
+        let good = Rows::of(&COLUMNS, &[&[Some("1"), Some("a")]]);
+        let bad = Rows::of(&COLUMNS, &[&[Some("1"), Some("bad")]]);
+        load(&rules, &store, &good).unwrap();
+        assert_eq!(refresh(&rules, &store, &["1"], &bad).unwrap().0, 1);
+        assert_eq!(refresh(&rules, &store, &["1"], &bad).unwrap().0, 0);
+        assert_eq!((store.get("1"), store.counts()), (None, (0, 1, 2)));
+        assert_eq!(decoded.load(Ordering::Relaxed), 2);
+        assert_eq!(load(&rules, &store, &good).unwrap(), 1);
+        assert_eq!(store.counts(), (1, 0, 3));
+    }
+
+    #[test]
+    fn results_without_one_key_for_each_row_and_too_many_rows_are_refused() {
+        let ((rules, _), store) = (rules(2), Store::new());
+        let one = |key, note| [Some(key), Some(note)];
+        for (rows, kind) in [
+            (Rows::of(&["note"], &[&[Some("1")]]), ErrorKind::Schema),
+            (Rows::of(&["id", "id"], &[&one("1", "1")]), ErrorKind::Schema),
+            (Rows::of(&COLUMNS, &[&[None, Some("a")]]), ErrorKind::Schema),
+            (Rows::of(&COLUMNS, &[&one("1", "a"), &one("1", "b")]), ErrorKind::Schema),
+            (
+                Rows::of(&COLUMNS, &[&one("1", "a"), &one("2", "b"), &one("3", "c")]),
+                ErrorKind::Unsupported,
+            ),
+        ] {
+            assert_eq!(load(&rules, &store, &rows).unwrap_err().kind(), kind);
+            assert_eq!(refresh(&rules, &store, &["1"], &rows).unwrap_err().kind(), kind);
+        }
+        assert_eq!(store.counts(), (0, 0, 0));
+        // Rows that the store has are counted.
+        load(&rules, &store, &Rows::of(&COLUMNS, &[&one("1", "a"), &one("2", "b")])).unwrap();
+        let error =
+            refresh(&rules, &store, &["3"], &Rows::of(&COLUMNS, &[&one("3", "c")])).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        let again = Rows::of(&COLUMNS, &[&one("1", "b")]);
+        assert_eq!(refresh(&rules, &store, &["1"], &again).unwrap().0, 1);
+    }
+}

@@ -3,15 +3,18 @@
 //! ```text
 //! notification, nudge, loss, interval ─▶ Wakeups ─▶ Machine ─▶ Task ─▶ Reader: the rows of the keys, or all rows
 //!                                                               │                          │
-//!                              get, snapshot, watch ◀─ Store ◀──┴── decoded, compared ◀────┘
+//!                              get, snapshot, watch ◀─ Store ◀──┴─ Reads: decoded, compared ◀─┘
 //! ```
 //! Reads are in one session, one after the other, so a row that was read later is never replaced by one that was read before.
 
 mod builder;
 mod draft;
 mod machine;
+mod pace;
+mod polls;
 mod race;
 mod reader;
+mod reads;
 mod refusal;
 mod row;
 mod rules;
@@ -25,6 +28,7 @@ mod task;
 mod telemetry;
 #[cfg(test)]
 mod tests;
+mod waiter;
 mod watch;
 
 use std::fmt;
@@ -63,16 +67,18 @@ use crate::notifier::Notifier;
 /// ```
 ///
 /// - A notification names a row by its key: this row is read again, and vanishes from the mirror if it is not in the result any more. Keys that arrive while a
-///   read runs are one next read. A trigger such as that of [`pgbell::guide::triggers`](crate::guide::triggers) sends them, or the writer, or a
+///   read runs are one next read. The trigger [`notify_key`](crate::guide::triggers#notify_keysql) of the guide sends them, or the writer, or a
 ///   [nudge](Notifier::nudge).
 /// - All rows are read by [`load`](MirrorBuilder::load), after each loss of the listening session and of the session that reads, after more than 1,024 keys
-///   at once, and at the [interval](MirrorBuilder::interval). They are read in one snapshot, and replace the old ones at once.
+///   at once, after a notification without a key, and at the [interval](MirrorBuilder::interval). They are read in one snapshot, and replace the old ones at
+///   once. Between two loads there is a [pause](MirrorBuilder::load_pause), except after a loss.
 /// - [`get`](Self::get) never waits for the server. It returns what was committed a moment ago, or, while reads fail, what was read last:
-///   [`status`](Self::status) says since when. A failed read is repeated, with a growing delay.
+///   [`status`](Self::status) says since when. A failed read is repeated, with a growing delay, whatever its error is: also a table that was dropped may be
+///   there again. Only [`close`](Self::close) and the drop end a mirror.
 ///
 /// # Keys
 /// A key is the text of the key column, as the server writes it. A payload may be another text of the same value, such as `07` for the integer 7 or a UUID in
-/// upper case. One limit: in types in which different texts are equal and stored as they are (`citext`, `char(n)`, `numeric`, texts with a nondeterministic
+/// upper case. A change of the key itself concerns two rows, so both keys must be named: the new one and the old one, which vanishes. Another limit: in types in which different texts are equal and stored as they are (`citext`, `char(n)`, `numeric`, texts with a nondeterministic
 /// collation), the deletion of a row is found by a payload that is exactly its text, or else by the next load.
 ///
 /// # Memory
@@ -161,7 +167,8 @@ impl<V> Mirror<V> {
     ///
     /// # Errors
     /// The error of the read. It is repeated in the background; the mirror keeps what it has until then. [`ErrorKind::Closed`](crate::ErrorKind::Closed)
-    /// after the end of the mirror.
+    /// after the end of the mirror. A key that the type of the key column does not have is no error: the call returns after a load, which is begun within a second
+    /// and the [pause](MirrorBuilder::load_pause).
     ///
     /// # Cancel safety
     /// Dropping the future does not undo the request.

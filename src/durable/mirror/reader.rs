@@ -7,9 +7,10 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use super::refusal::explained;
-use super::source::{CURSOR, Statements, array};
+use super::refusal::{self, explained};
+use super::source::{CURSOR, Statements};
 use crate::config::Config;
+use crate::durable::array;
 use crate::durable::session::{LogSession, SessionUse};
 use crate::error::{Error, ErrorKind};
 use crate::proto::session::Rows;
@@ -26,6 +27,26 @@ const FETCH_BYTES: usize = 4 * 1024 * 1024;
 /// The setting makes the server plan for all rows, and not for the first tenth of them.
 const BEGIN: &str =
     "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL cursor_tuple_fraction = 1";
+
+/// The highest number of keys that are not valid for which a read looks. Each takes up to 20 statements. The keys after them wait for the load.
+const INVALID_MAX: usize = 32;
+
+/// The rows of some keys.
+#[derive(Debug)]
+pub(super) struct Refreshed {
+    pub(super) answers: Vec<Rows>,
+    /// The keys that were read.
+    pub(super) keys: BTreeSet<String>,
+    pub(super) invalid: Invalid,
+}
+
+/// Keys that are not valid: the type of the key column does not have such a value.
+#[derive(Debug, Default)]
+pub(super) struct Invalid {
+    pub(super) count: usize,
+    /// The error of the first one.
+    pub(super) error: Option<Error>,
+}
 
 #[derive(Debug)]
 pub(super) struct Reader {
@@ -62,7 +83,10 @@ impl Reader {
                 self.session.discard();
             }
         }
-        result
+        match result {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.judged(error).await),
+        }
     }
 
     async fn fetch(
@@ -104,12 +128,36 @@ impl Reader {
         is_less
     }
 
+    /// Reads the rows of some keys. Those that the type of the key column does not have are left out.
+    pub(super) async fn refresh(&mut self, keys: BTreeSet<String>) -> Result<Refreshed, Error> {
+        match self.refreshed(keys).await {
+            Ok(refreshed) => Ok(refreshed),
+            Err(error) => Err(self.judged(error).await),
+        }
+    }
+
+    async fn refreshed(&mut self, mut keys: BTreeSet<String>) -> Result<Refreshed, Error> {
+        let error = match self.rows(&keys).await {
+            Ok(answers) => return Ok(Refreshed { answers, keys, invalid: Invalid::default() }),
+            Err(error) if refusal::may_be_of_keys(&error) => error,
+            Err(error) => return Err(error),
+        };
+        let (unread, invalid) = self.invalid(&keys).await?;
+        if invalid.count == 0 {
+            // An expression of the source has no value for one of the rows.
+            return Err(error);
+        }
+        keys.retain(|key| !unread.contains(key));
+        let answers = if keys.is_empty() { Vec::new() } else { self.rows(&keys).await? };
+        Ok(Refreshed { answers, keys, invalid })
+    }
+
     /// Reads the rows of some keys. If they are too large for one result, there are several.
-    pub(super) async fn refresh(&mut self, keys: &BTreeSet<String>) -> Result<Vec<Rows>, Error> {
+    async fn rows(&mut self, keys: &BTreeSet<String>) -> Result<Vec<Rows>, Error> {
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         let (mut parts, mut answers) = (vec![&keys[..]], Vec::new());
         while let Some(part) = parts.pop() {
-            let array = array(part.iter().copied());
+            let array = array::texts(part.iter().copied());
             match self.session.query(&self.statements.refresh, &[Some(&array)]).await {
                 Ok(rows) => answers.push(rows),
                 Err(error) if is_too_large(&error) && part.len() > 1 => {
@@ -122,11 +170,58 @@ impl Reader {
         Ok(answers)
     }
 
+    /// Looks for the keys that are not valid, by halves. Returns the keys that are not to be read: those, and, after many of them, the rest.
+    async fn invalid(
+        &mut self,
+        keys: &BTreeSet<String>,
+    ) -> Result<(BTreeSet<String>, Invalid), Error> {
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let (mut parts, mut unread, mut invalid) =
+            (vec![&keys[..]], BTreeSet::new(), Invalid::default());
+        while let Some(part) = parts.pop() {
+            if invalid.count >= INVALID_MAX {
+                unread.extend(part.iter().map(|&key| key.to_owned()));
+                continue;
+            }
+            match self.canonical(part).await {
+                Ok(_) => {}
+                Err(error) if !refusal::may_be_of_keys(&error) => return Err(error),
+                Err(_) if part.len() > 1 => {
+                    let (first, second) = part.split_at(part.len() / 2);
+                    parts.extend([second, first]);
+                }
+                Err(error) => {
+                    unread.extend(part.iter().map(|&key| key.to_owned()));
+                    invalid.count += 1;
+                    invalid.error.get_or_insert(error);
+                }
+            }
+        }
+        Ok((unread, invalid))
+    }
+
     /// Returns these keys as the server writes them: `07` of an integer is `7`.
-    pub(super) async fn canonical(&mut self, keys: &[String]) -> Result<Vec<String>, Error> {
-        let array = array(keys.iter().map(String::as_str));
+    pub(super) async fn canonical(
+        &mut self,
+        keys: &[impl AsRef<str>],
+    ) -> Result<Vec<String>, Error> {
+        let array = array::texts(keys.iter().map(AsRef::as_ref));
         let rows = self.session.query(&self.statements.canonical, &[Some(&array)]).await?;
         Ok(rows.iter().filter_map(|row| row.get(0)).map(str::to_owned).collect())
+    }
+
+    /// Returns an error of the server with the kind and the hint that it has for a user of a mirror. Code of the database that the source uses, such as a
+    /// function that a view calls, can have the same errors as a source that does not exist: so it is checked whether the source can be parsed.
+    async fn judged(&mut self, error: Error) -> Error {
+        if !refusal::may_be_of_source(&error) || !self.session.is_open() {
+            return error;
+        }
+        match self.session.run(&self.statements.check).await {
+            Ok(()) => refusal::of_inner_code(error),
+            Err(found) if refusal::may_be_of_source(&found) => refusal::of_source(found),
+            // It is not known. If it stays, the next read has the same error.
+            Err(_) => error,
+        }
     }
 
     /// Lets the next read open another session.

@@ -10,20 +10,6 @@ pub(super) fn explained(error: Error) -> Error {
             .with_hint("a mirror reads from the primary: name it, or all hosts of the cluster");
     }
     let (kind, hint) = match error.sqlstate() {
-        // Undefined table, schema.
-        Some("42P01" | "3F000") => {
-            (ErrorKind::Schema, "create the table, or correct its name in the source of the mirror")
-        }
-        // Undefined or ambiguous column.
-        Some("42703" | "42702") => (ErrorKind::Schema, KEY_HINT),
-        // Undefined operator.
-        Some("42883") => (
-            ErrorKind::Schema,
-            "the key column needs a type with an operator =, such as bigint, text or uuid",
-        ),
-        Some("42601") => {
-            (ErrorKind::Schema, "the query of a mirror must be one SELECT without a semicolon")
-        }
         Some("25006") => (
             ErrorKind::Schema,
             "the query of a mirror must not write: its transaction is read-only",
@@ -34,11 +20,44 @@ pub(super) fn explained(error: Error) -> Error {
     error.with_kind(kind).with_hint(hint)
 }
 
+/// Returns whether the table, the query or the key column may be the cause. Code of the database that they use can have the same errors.
+pub(super) fn may_be_of_source(error: &Error) -> bool {
+    source_hint(error).is_some()
+}
+
+/// Returns an error of which the source is the cause.
+pub(super) fn of_source(error: Error) -> Error {
+    match source_hint(&error) {
+        Some(hint) => error.with_kind(ErrorKind::Schema).with_hint(hint),
+        None => error,
+    }
+}
+
+/// Returns an error of which code in the database is the cause.
+pub(super) fn of_inner_code(error: Error) -> Error {
+    error.with_hint(
+        "the table and the key column exist: correct the view, function or policy that they use",
+    )
+}
+
+fn source_hint(error: &Error) -> Option<&'static str> {
+    Some(match error.sqlstate()? {
+        // Undefined table, schema.
+        "42P01" | "3F000" => "create the table, or correct its name in the source of the mirror",
+        // Undefined or ambiguous column.
+        "42703" | "42702" => KEY_HINT,
+        // Undefined function, which is that of an operator.
+        "42883" => "the key column needs a type with an operator =, such as bigint, text or uuid",
+        "42601" => "the query of a mirror must be one SELECT without a semicolon",
+        _ => return None,
+    })
+}
+
 const KEY_HINT: &str =
     "the key of a mirror must be one column of its table or of the result of its query";
 
 /// Returns whether the keys of a refresh may be the cause: a value that the type of the column does not have.
-pub(super) fn is_of_keys(error: &Error) -> bool {
+pub(super) fn may_be_of_keys(error: &Error) -> bool {
     error.sqlstate().is_some_and(|code| code.starts_with("22"))
 }
 

@@ -12,6 +12,7 @@ use super::refusal::closed;
 use super::stats::MirrorStats;
 use super::status::MirrorStatus;
 use super::store::Store;
+use super::waiter::Waiter;
 use crate::error::{Error, contain};
 use crate::wakeups::Wakeups;
 
@@ -22,9 +23,6 @@ pub(super) enum Phase {
     Closing,
     Ended,
 }
-
-/// A call that waits for the end of a read.
-pub(super) type Waiter = oneshot::Sender<Result<(), Error>>;
 
 /// What calls of the user ask for.
 #[derive(Debug, Default)]
@@ -122,11 +120,12 @@ impl<V> Shared<V> {
         let (sender, receiver) = oneshot::channel();
         {
             let mut requests = lock(&self.requests);
-            match keys {
-                Some(keys) => requests.keys.extend(keys),
+            // The task would read all rows too.
+            let keys = keys.filter(|keys| keys.len() <= KEYS_MAX);
+            match &keys {
+                Some(keys) => requests.keys.extend(keys.iter().cloned()),
                 None => requests.is_all = true,
             }
-            // The task would read all rows too.
             if requests.is_all || requests.keys.len() > KEYS_MAX {
                 requests.keys.clear();
                 requests.is_all = true;
@@ -136,7 +135,7 @@ impl<V> Shared<V> {
                 // Those of dropped futures.
                 waiters.retain(|waiter| !waiter.is_closed());
             }
-            waiters.push(sender);
+            waiters.push(Waiter::new(keys, sender));
         }
         // After the end nothing takes the request.
         if *self.phase.borrow() == Phase::Ended {

@@ -102,18 +102,22 @@ pub(super) struct Statements {
     pub(super) refresh: String,
     /// Returns these keys as the server writes them.
     pub(super) canonical: String,
+    /// Parses the refresh, and does not execute it: it fails only if the source itself is wrong.
+    pub(super) check: String,
 }
 
-/// The name of the cursor in the server.
+/// The name of the cursor in the server, and of the statement that is only parsed.
 pub(super) const CURSOR: &str = "pgbell_mirror";
 
 impl Statements {
     fn new(rows: &str, key: &str) -> Self {
         // A query may end with a comment.
         let from = format!("FROM (\n{rows}\n) AS q");
+        let refresh = format!("SELECT q.* {from} WHERE q.{key} = ANY($1)");
         Self {
             declare: format!("DECLARE {CURSOR} NO SCROLL CURSOR FOR SELECT q.* {from}"),
-            refresh: format!("SELECT q.* {from} WHERE q.{key} = ANY($1)"),
+            check: format!("PREPARE {CURSOR} AS {refresh}; DEALLOCATE {CURSOR}"),
+            refresh,
             // The first branch is never executed: it only has the type.
             canonical: format!(
                 "SELECT k FROM unnest(CASE WHEN false THEN ARRAY(SELECT q.{key} {from}) ELSE $1 END) AS k"
@@ -135,26 +139,6 @@ fn quoted(name: &str) -> Result<String, Error> {
 fn refused(what: &str, text: &str) -> Error {
     let message = format!("the {what} of a mirror is empty or contains a NUL: {text:?}");
     Error::new(ErrorKind::Config, message)
-}
-
-/// Appends an array of texts as PostgreSQL reads it.
-pub(super) fn array<'a>(keys: impl IntoIterator<Item = &'a str>) -> String {
-    let mut text = String::from("{");
-    for key in keys {
-        if text.len() > 1 {
-            text.push(',');
-        }
-        text.push('"');
-        for character in key.chars() {
-            if matches!(character, '"' | '\\') {
-                text.push('\\');
-            }
-            text.push(character);
-        }
-        text.push('"');
-    }
-    text.push('}');
-    text
 }
 
 #[cfg(test)]
@@ -190,11 +174,5 @@ mod tests {
             let error = source.statements().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Config, "{source:?}");
         }
-    }
-
-    #[test]
-    fn keys_with_quotes_and_backslashes_are_one_element_each() {
-        assert_eq!(array(["a", "", "b\"\\c", "{,}"]), r#"{"a","","b\"\\c","{,}"}"#);
-        assert_eq!(array([]), "{}");
     }
 }

@@ -23,8 +23,11 @@ pub struct MirrorStats {
     pub changes: u64,
     /// Rows that were left out because they were not decoded, each time they changed.
     pub undecodable: u64,
-    /// Refreshes with a key that the type of the key column does not have. All rows are read instead, at most once in a second.
+    /// Keys that the type of the key column does not have, each time that they were named. Other keys of the same read are read; besides, all rows are read, at most once
+    /// in a second.
     pub invalid_keys: u64,
     /// Reads that failed. Each is followed by a load, after a delay.
     pub failures: u64,
+    /// Reads that were given up because the listening session was lost meanwhile and there is another one. Each is followed by a load in a new session.
+    pub given_up: u64,
 }

@@ -40,6 +40,10 @@ pub struct MirrorStatus {
 impl MirrorStatus {
     /// Returns whether the mirror has what was committed, except for what was committed in the last moment: nothing is to be read, and
     /// notifications arrive. A connection that is dead without a sign is found by the heartbeat of the listening session.
+    ///
+    /// If a worker of the user [wakes](crate::durable::MirrorBuilder::woken_by) the mirror, it is not known here whether notifications arrive, and this
+    /// returns true although they do not. Ask for `wakeups.status().is_listening()` of these [`Wakeups`](crate::Wakeups) too. If they are closed, the
+    /// mirror has changes only after its interval, and this still returns true.
     #[must_use]
     pub fn is_current(&self) -> bool {
         let arrives = self.wakeups.as_ref().is_none_or(WakeupsStatus::is_listening);

@@ -1,101 +1,74 @@
-//! [`Task`]: carries wake-ups, time and rows between the machine, the session and the store.
+//! [`Task`]: carries wake-ups, time and calls of the user to the machine, and runs the reads that follow.
 
-use std::collections::BTreeSet;
 use std::future::{Future, poll_fn};
 use std::mem;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use tokio::time::sleep_until;
 
-use super::draft::{Changes, Draft, LeftOut};
-use super::machine::{Machine, Read, Step, after};
+use super::machine::{Machine, Read, Step};
+use super::polls::Polls;
 use super::race::unless;
-use super::reader::Reader;
-use super::refusal::is_of_keys;
-use super::rules::Rules;
-use super::shared::{Phase, Requests, Shared, Waiter};
+use super::reads::{Done, Reads};
+use super::shared::{Phase, Requests, Shared};
 use super::telemetry;
+use super::waiter::{Waiter, answer};
 use crate::error::{Error, contain};
 use crate::net;
-use crate::wakeups::{Wake, WakeWorker};
 
 pub(super) struct Task<V> {
     shared: Arc<Shared<V>>,
-    rules: Rules<V>,
-    reader: Reader,
+    reads: Reads<V>,
     machine: Machine,
     polls: Polls,
-    /// Calls that the next read answers.
+    /// Calls that a read is to answer.
     waiters: Vec<Waiter>,
-    /// Calls that only the next load answers.
-    load_waiters: Vec<Waiter>,
-}
-
-/// What wakes a mirror without a call of the user.
-#[derive(Debug)]
-pub(super) struct Polls {
-    pub(super) worker: WakeWorker,
-    pub(super) interval: Duration,
-    /// When all rows are read next, after the end of the wake-ups of the user.
-    pub(super) next: Option<Instant>,
-}
-
-/// What a task was woken by.
-enum Woken {
-    Wake(Result<Wake, Error>),
-    Requested,
-    Time,
-}
-
-/// How a read has ended.
-enum Failure {
-    /// One of the keys is not a value of its type.
-    OfKeys(Error),
-    Other(Error),
 }
 
 impl<V: Send + Sync + 'static> Task<V> {
     pub(super) fn new(
         shared: Arc<Shared<V>>,
-        rules: Rules<V>,
-        reader: Reader,
+        reads: Reads<V>,
         machine: Machine,
         polls: Polls,
     ) -> Self {
-        let (waiters, load_waiters) = (Vec::new(), Vec::new());
-        Self { shared, rules, reader, machine, polls, waiters, load_waiters }
+        Self { shared, reads, machine, polls, waiters: Vec::new() }
     }
 
     /// Loads all rows, of which each must be decoded.
     pub(super) async fn first_load(&mut self) -> Result<(), Error> {
-        let begun = Instant::now();
-        // What a refresh needs and is not there is an error now, and not at the first notification.
-        self.reader.refresh(&BTreeSet::new()).await?;
-        self.load(true).await?;
-        telemetry::loaded(&self.shared.name, self.shared.store.rows(), begun.elapsed());
+        let begun = net::now();
+        self.reads.first_load().await?;
+        self.machine.handle_loaded(begun, net::now());
         Ok(())
     }
 
-    /// Reads until the mirror is closed.
-    pub(super) async fn run(mut self) {
+    /// Reads until the mirror is closed. A runtime may drop the future before it is polled: the end is reported then too.
+    pub(super) fn run(mut self) -> impl Future<Output = ()> + Send {
         let end = End(self.shared.clone());
-        let shared = self.shared.clone();
-        unless(shared.closing(), self.work()).await;
-        self.reader.close().await;
-        if let Some(wakeups) = shared.take_wakeups() {
-            wakeups.close().await;
+        async move {
+            let shared = self.shared.clone();
+            unless(shared.closing(), self.work()).await;
+            self.reads.close().await;
+            if let Some(wakeups) = shared.take_wakeups() {
+                wakeups.close().await;
+            }
+            telemetry::closed(&shared.name);
+            drop(end);
         }
-        telemetry::closed(&shared.name);
-        drop(end);
     }
 
     async fn work(&mut self) {
         loop {
             self.handle_requests();
-            self.handle_wakes().await;
+            // While calls of the user follow each other without a pause, `wait` is not reached.
+            self.polls.handle_time(&mut self.machine);
+            if let Some(wake) = self.polls.taken().await {
+                self.polls.handle_wake(&wake, &mut self.machine);
+            }
             let step = self.machine.next(net::now());
             self.report_staleness(matches!(step, Step::Read(_)) || !self.machine.is_idle());
             match step {
@@ -116,6 +89,10 @@ impl<V: Send + Sync + 'static> Task<V> {
             answer(waiters, &Ok(()));
             return;
         }
+        if self.waiters.len() + waiters.len() > self.waiters.capacity() {
+            // Those of dropped futures: during a delay, or the pause before a load, nothing else takes them away.
+            self.waiters.retain(|waiter| !waiter.is_closed());
+        }
         self.waiters.extend(waiters);
     }
 
@@ -128,186 +105,102 @@ impl<V: Send + Sync + 'static> Task<V> {
         }
     }
 
-    // ---- waiting ----
-
-    /// Takes what has happened, without waiting: while calls of the user follow each other without a pause, [`wait`](Self::wait) is not reached.
-    async fn handle_wakes(&mut self) {
-        let is_due = self.polls.next.is_some_and(|next| next <= net::now());
-        if is_due {
-            self.handle_woken(Woken::Time);
-        } else if self.polls.next.is_none() {
-            let woken = {
-                let mut wake = pin!(self.polls.worker.wake());
-                poll_fn(|cx| {
-                    Poll::Ready(match wake.as_mut().poll(cx) {
-                        Poll::Ready(wake) => Woken::Wake(wake),
-                        Poll::Pending => Woken::Requested,
-                    })
-                })
-                .await
-            };
-            self.handle_woken(woken);
-        }
-    }
-
     async fn wait(&mut self, until: Option<Instant>) {
-        let is_alone = self.polls.next.is_some();
-        let until = until.into_iter().chain(self.polls.next).min();
+        let until = until.into_iter().chain(self.polls.next()).min();
         let woken = {
-            let mut wake = pin!(self.polls.worker.wake());
+            let mut wake = pin!(self.polls.wake());
             let mut requested = pin!(self.shared.requested.notified());
-            let mut time = pin!(async {
-                match until {
-                    Some(until) => sleep_until(until.into()).await,
-                    None => std::future::pending().await,
-                }
-            });
+            let mut time = pin!(passed(until));
             poll_fn(|cx| {
-                if requested.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(Woken::Requested);
+                if requested.as_mut().poll(cx).is_ready() || time.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(None);
                 }
-                if !is_alone && let Poll::Ready(wake) = wake.as_mut().poll(cx) {
-                    return Poll::Ready(Woken::Wake(wake));
-                }
-                time.as_mut().poll(cx).map(|()| Woken::Time)
+                wake.as_mut().poll(cx).map(Some)
             })
             .await
         };
-        self.handle_woken(woken);
-    }
-
-    fn handle_woken(&mut self, woken: Woken) {
-        let now = net::now();
-        match woken {
-            Woken::Wake(Ok(wake)) => self.machine.handle_wake(&wake, now),
-            // The wake-ups of the user are closed.
-            Woken::Wake(Err(_)) => {
-                self.machine.handle_poll(now);
-                self.polls.next = Some(after(now, self.polls.interval));
-            }
-            Woken::Time if self.polls.next.is_some_and(|next| next <= now) => {
-                self.machine.handle_poll(now);
-                self.polls.next = Some(after(now, self.polls.interval));
-            }
-            Woken::Requested | Woken::Time => {}
+        if let Some(wake) = woken {
+            self.polls.handle_wake(&wake, &mut self.machine);
         }
     }
 
-    // ---- reading ----
-
     async fn read(&mut self, read: Read) {
-        let mut waiters = mem::take(&mut self.waiters);
-        let result = match read {
-            Read::Keys(keys) => self.refresh(&keys).await,
-            Read::All { reopens } => {
-                waiters.append(&mut self.load_waiters);
-                if reopens {
-                    self.reader.reopen();
+        match self.run_read(read).await {
+            Some(Ok(Done { keys, invalid })) => {
+                self.machine.handle_done(net::now());
+                let waiters = mem::take(&mut self.waiters);
+                let (answered, waiting): (Vec<_>, _) =
+                    waiters.into_iter().partition(|waiter| waiter.is_answered_by(keys.as_ref()));
+                self.waiters = waiting;
+                if let Some(error) = invalid {
+                    self.shared.set_last_error(&error);
+                    if self.machine.handle_invalid_key(net::now()) {
+                        telemetry::invalid_keys(&self.shared.name, &error);
+                    }
                 }
-                self.load(false).await.map_err(Failure::Other)
+                answer(answered, &Ok(()));
             }
-        };
-        match result {
-            Ok(()) => {
-                self.machine.handle_done();
-                answer(waiters, &Ok(()));
-            }
-            Err(Failure::OfKeys(error)) => {
-                telemetry::invalid_keys(&self.shared.name, &error);
-                self.shared.set_last_error(&error);
-                self.shared.facts().stats.invalid_keys += 1;
-                self.machine.handle_invalid_key(net::now());
-                self.load_waiters.extend(waiters);
-            }
-            Err(Failure::Other(error)) => {
+            Some(Err(error)) => {
                 let delay = self.machine.handle_failure(net::now());
                 telemetry::failed(&self.shared.name, &error, delay);
                 self.shared.set_last_error(&error);
                 self.shared.facts().stats.failures += 1;
-                answer(waiters, &Err(error));
+                answer(mem::take(&mut self.waiters), &Err(error));
+            }
+            // The load that follows answers the calls.
+            None => {
+                self.machine.handle_given_up();
+                telemetry::given_up(&self.shared.name);
+                self.shared.facts().stats.given_up += 1;
             }
         }
     }
 
-    /// Reads all rows.
-    async fn load(&mut self, is_first: bool) -> Result<(), Error> {
-        let (begun, started) = (SystemTime::now(), Instant::now());
-        let store = &self.shared.store;
-        let draft = loop {
-            let mut draft = Draft::new(&self.rules, store);
-            let add = |rows: &_| {
-                let bytes = draft.add(rows)?;
-                match draft.error().filter(|_| is_first) {
-                    Some(error) => Err(error.clone()),
-                    None => Ok(bytes),
-                }
+    /// Runs a read, and takes what arrives meanwhile. Returns `None` if the read is given up: the listening session was lost and there is another one, so the
+    /// session of the read may wait for a server that is not there any more.
+    async fn run_read(&mut self, read: Read) -> Option<Result<Done, Error>> {
+        let Self { reads, machine, polls, .. } = self;
+        let mut work = pin!(reads.run(read));
+        loop {
+            let give_up_at = machine.gives_up_at();
+            if give_up_at.is_some_and(|at| at <= net::now()) {
+                return None;
+            }
+            let woken = {
+                let mut wake = pin!(polls.wake());
+                let mut time = pin!(passed(give_up_at));
+                poll_fn(|cx| {
+                    if let Poll::Ready(result) = work.as_mut().poll(cx) {
+                        return Poll::Ready(Woken::Done(result));
+                    }
+                    if time.as_mut().poll(cx).is_ready() {
+                        return Poll::Ready(Woken::Time);
+                    }
+                    wake.as_mut().poll(cx).map(Woken::Wake)
+                })
+                .await
             };
-            match self.reader.load(add).await {
-                Ok(()) => break draft,
-                Err(_) if self.reader.fetches_less() => {}
-                Err(error) => return Err(error),
+            match woken {
+                Woken::Done(result) => return Some(result),
+                Woken::Wake(wake) => polls.handle_wake(&wake, machine),
+                Woken::Time => return None,
             }
-        };
-        let (rows, changes, left_out) = draft.replace();
-        telemetry::reloaded(&self.shared.name, rows, changes, started.elapsed());
-        {
-            let mut facts = self.shared.facts();
-            (facts.loaded_at, facts.read_at) = (begun, begun);
-            facts.stats.loads += 1;
-        }
-        self.handle_read(rows, changes, &left_out);
-        Ok(())
-    }
-
-    /// Reads the rows of some keys.
-    async fn refresh(&mut self, keys: &BTreeSet<String>) -> Result<(), Failure> {
-        let begun = SystemTime::now();
-        let failure = |error| match is_of_keys(&error) {
-            true => Failure::OfKeys(error),
-            false => Failure::Other(error),
-        };
-        let answers = self.reader.refresh(keys).await.map_err(failure)?;
-        let store = &self.shared.store;
-        let changes = Changes::new(&self.rules, store, &answers).map_err(Failure::Other)?;
-        let (mut vanished, unknown) = changes.missing(store, keys);
-        if !unknown.is_empty() {
-            let canonical = self.reader.canonical(&unknown).await.map_err(failure)?;
-            let canonical: BTreeSet<String> = canonical.into_iter().collect();
-            vanished.extend(changes.missing(store, &canonical).0);
-        }
-        let rows = changes.rows;
-        let (changed, left_out) = changes.show(store, &vanished);
-        {
-            let mut facts = self.shared.facts();
-            facts.read_at = begun;
-            facts.stats.refreshes += 1;
-            facts.stats.keys += count(keys.len());
-        }
-        self.handle_read(rows, changed, &left_out);
-        Ok(())
-    }
-
-    fn handle_read(&self, rows: usize, changes: usize, left_out: &LeftOut) {
-        {
-            let stats = &mut self.shared.facts().stats;
-            stats.rows += count(rows);
-            stats.changes += count(changes);
-            stats.undecodable += left_out.count;
-        }
-        if let Some(error) = &left_out.error {
-            telemetry::undecodable(&self.shared.name, error, left_out.count);
-            self.shared.set_last_error(error);
         }
     }
 }
 
-fn count(number: usize) -> u64 {
-    u64::try_from(number).unwrap_or(u64::MAX)
+/// What happens first while a read runs.
+enum Woken<W> {
+    Done(Result<Done, Error>),
+    Wake(W),
+    Time,
 }
 
-fn answer(waiters: impl IntoIterator<Item = Waiter>, result: &Result<(), Error>) {
-    for waiter in waiters {
-        let _ = contain(|| waiter.send(result.clone()));
+/// Waits until an instant. `None` is never.
+async fn passed(until: Option<Instant>) {
+    match until {
+        Some(until) => sleep_until(until.into()).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -35,7 +35,7 @@ pub(super) fn invalid_keys(mirror: &str, error: &Error) {
     #[cfg(feature = "tracing")]
     let _ = contain(|| {
         let error = format_args!("{error:#}");
-        tracing::warn!(mirror, error = %error, "a notification has a payload that is no key: all rows are read");
+        tracing::warn!(mirror, error = %error, "a notification or a call names a key that is not valid: all rows are read");
     });
 }
 
@@ -45,6 +45,17 @@ pub(super) fn failed(mirror: &str, error: &Error, delay: Duration) {
     let _ = contain(|| {
         let error = format_args!("{error:#}");
         tracing::warn!(mirror, error = %error, ?delay, "a mirror is stale: its rows were not read");
+    });
+}
+
+#[cfg_attr(not(feature = "tracing"), allow(unused_variables, reason = "nothing is logged"))]
+pub(super) fn given_up(mirror: &str) {
+    #[cfg(feature = "tracing")]
+    let _ = contain(|| {
+        tracing::info!(
+            mirror,
+            "a read was given up after a loss: all rows are read in a new session"
+        );
     });
 }
 

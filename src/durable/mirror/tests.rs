@@ -1,15 +1,28 @@
-//! Tests of the store, which need no server.
+//! Tests of the parts of a mirror that need no server.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::catch_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::machine::Machine;
+use super::pace::Pace;
+use super::polls::Polls;
+use super::reader::Reader;
+use super::reads::Reads;
+use super::rules::Rules;
+use super::shared::Phase;
 use super::store::{Entry, Store, Table};
-use super::{Mirror, MirrorSource, Shared};
+use super::task::Task;
+use super::waiter::Waiter;
+use super::{Mirror, MirrorSource, MirrorWatch, Shared};
+use crate::config::Config;
+use crate::proto::supervisor::{Backoff, Reconnect};
+use crate::wakeups::{Listen, WakeTask, Wakeups};
 
 type Shop = Store<u32>;
 
@@ -97,6 +110,91 @@ fn a_panic_of_the_waker_of_one_watch_concerns_no_other_one() {
     );
     let mut next = Box::pin(whole.changed());
     assert!(matches!(next.as_mut().poll(&mut context), Poll::Ready(Ok(1))));
+}
+
+/// Takes the version of a watch while a change is shown to watches, which is code of the user.
+struct Looks(Mutex<(MirrorWatch<u32>, Vec<u64>)>);
+
+impl Wake for Looks {
+    fn wake(self: Arc<Self>) {
+        let (watch, seen) = &mut *self.0.lock().unwrap();
+        seen.push(watch.version());
+    }
+}
+
+#[test]
+fn a_watch_does_not_report_a_version_again_that_it_has_returned_already() {
+    let shared = Arc::new(Shared::<u32>::new("test".to_owned(), None));
+    let mirror = Mirror::new(shared.clone());
+    let mut key = mirror.watch_key("a");
+    let looks = Arc::new(Looks(Mutex::new((mirror.watch(), Vec::new()))));
+    let mut waiting = Box::pin(key.changed());
+    let waker = Waker::from(looks.clone());
+    assert!(waiting.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    shared.store.replace(table([("a", 1)]), 0, 0);
+    let (watch, seen) = &mut *looks.0.lock().unwrap();
+    // The waker ran between the change of the content and that of the version that watches have.
+    assert_eq!(*seen, [0]);
+    let mut next = Box::pin(watch.changed());
+    assert!(matches!(
+        next.as_mut().poll(&mut Context::from_waker(Waker::noop())),
+        Poll::Ready(Ok(1))
+    ));
+    drop(next);
+    assert!(
+        Box::pin(watch.changed())
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()))
+            .is_pending()
+    );
+}
+
+/// Its close would wait for ever.
+#[test]
+fn a_mirror_whose_task_was_dropped_before_its_first_poll_has_ended() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let shared = runtime.block_on(async {
+        let config: Config = "host=/nowhere".parse().unwrap();
+        let task = WakeTask::new("test");
+        let wakeups = Wakeups::builder(config.clone()).task(task).listen(Listen::Disabled);
+        let wakeups = wakeups.connect().await.unwrap();
+        let worker = wakeups.worker("test").unwrap();
+        let shared = Arc::new(Shared::<u32>::new("test".to_owned(), Some(wakeups)));
+        let rules =
+            Rules { decode: Box::new(|_| Ok(1)), key: "id".to_owned(), max_rows: usize::MAX };
+        let statements = MirrorSource::table("orders", "id").statements().unwrap();
+        let reads = Reads::new(
+            shared.clone(),
+            rules,
+            Reader::new(config, Duration::from_secs(1), statements),
+        );
+        let backoff = Backoff::new(&Reconnect::default(), 7);
+        let pace = Pace::new(Duration::ZERO, Duration::ZERO);
+        let machine = Machine::new(backoff, Duration::ZERO, pace);
+        let polls = Polls::new(worker, Duration::MAX);
+        drop(tokio::spawn(Task::new(shared.clone(), reads, machine, polls).run()));
+        shared
+    });
+    drop(runtime);
+    assert_eq!(*shared.phase.borrow(), Phase::Ended);
+    let mut ended = Box::pin(shared.ended());
+    assert!(ended.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready());
+}
+
+#[test]
+fn a_call_is_answered_by_the_read_that_has_read_all_that_it_has_asked_for() {
+    let set = |keys: &[&str]| keys.iter().map(|&key| key.to_owned()).collect::<BTreeSet<_>>();
+    let waiter = |keys| Waiter::new(keys, tokio::sync::oneshot::channel().0);
+    let (some, all) = (waiter(Some(set(&["a", "b"]))), waiter(None));
+    for (read, answers_some, answers_all) in [
+        (Some(set(&["a", "b", "c"])), true, false),
+        // `b` is not valid, or waits for the load.
+        (Some(set(&["a", "c"])), false, false),
+        (None, true, true),
+    ] {
+        assert_eq!(some.is_answered_by(read.as_ref()), answers_some, "{read:?}");
+        assert_eq!(all.is_answered_by(read.as_ref()), answers_all, "{read:?}");
+    }
 }
 
 #[test]

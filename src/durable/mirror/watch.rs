@@ -34,10 +34,10 @@ impl<V> MirrorWatch<V> {
         Self { shared, receiver }
     }
 
-    /// Returns the version of the mirror now, and takes it as seen.
+    /// Returns the newest version that is reported to watches, and takes it as seen. For a moment, that of the [mirror](crate::durable::Mirror::version) may
+    /// be the next one already: then [`changed`](Self::changed) returns it.
     pub fn version(&mut self) -> u64 {
-        self.receiver.borrow_and_update();
-        self.shared.store.counts().2
+        *self.receiver.borrow_and_update()
     }
 
     /// Waits until there is a version that was not seen, and returns the newest one. A watch has seen the version at its creation.

@@ -6,7 +6,6 @@
 //! - [`ConsumerBuilder`], made by [`Queue::consumer`], starts a consumer, which calls a handler for each [`Job`].
 //! - [`Version`] is which pgmq a database has: 1.5 or later, as an extension or as plain SQL.
 
-mod array;
 mod builder;
 mod job;
 mod machine;

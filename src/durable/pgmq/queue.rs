@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use super::array;
 use super::message::{MESSAGE_COLUMNS, Message};
 use super::metrics::QueueMetrics;
 use super::refusal::{explained, missing_queue};
 use super::version::Version;
 use crate::connection::Connection;
+use crate::durable::array;
 use crate::durable::refusal::malformed;
 use crate::error::{Error, ErrorKind};
 use crate::proto::session::Rows;

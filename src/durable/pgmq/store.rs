@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::array;
 use super::machine::{Answer, Claim, Command};
 use super::message::{MESSAGE_COLUMNS, Message};
 use super::queue::{
@@ -13,6 +12,7 @@ use super::settings::{Finish, TIME_MAX};
 use super::telemetry;
 use super::version::{VERSION_SQL, Version};
 use crate::config::Config;
+use crate::durable::array;
 use crate::durable::prepared::Prepared;
 use crate::durable::refusal::malformed;
 use crate::durable::session::{LogSession, SessionUse};

@@ -85,6 +85,18 @@ impl Rows {
         Self { columns, ..Self::default() }
     }
 
+    /// Creates a result, for tests.
+    #[cfg(all(test, feature = "durable"))]
+    pub(crate) fn of(columns: &[&str], rows: &[&[Option<&str>]]) -> Self {
+        let column = |name: &&str| Column { name: (*name).to_owned(), type_oid: 25 };
+        let mut result = Self { columns: columns.iter().map(column).collect(), ..Self::default() };
+        for value in rows.iter().copied().flatten() {
+            result.bytes.extend_from_slice(value.unwrap_or_default().as_bytes());
+            result.ends.push(value.map(|_| result.bytes.len()));
+        }
+        result
+    }
+
     /// Adds a row. Returns false if it does not have one value for each column.
     pub(super) fn push(&mut self, values: Values<'_>) -> bool {
         if values.len() != self.columns.len() {

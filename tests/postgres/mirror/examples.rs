@@ -23,8 +23,8 @@ fn the_example_of_a_cache_never_returns_an_old_price() {
                     globe: Some(7000)\n\
                     3 hits, 1 misses\n\
                     ink changes to Some(550)\n\
-                    ink changes to None\n\
-                    ink: Some(550)\n\
+                    ink is popular no more, the cache has None\n\
+                    ink in the table: Some(550)\n\
                     pen: Some(950)\n";
     assert_eq!(example_output(&Server::start(), "cache"), expected);
 }

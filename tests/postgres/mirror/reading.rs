@@ -12,6 +12,39 @@ use crate::support::{Server, run, until};
 on_every_version! {
     g6_a_notification_reads_the_row_that_it_names
     keys_of_every_type_name_their_rows
+    g6_the_trigger_of_the_guide_names_every_row_that_changes
+}
+
+const NOTIFY_KEY: &str = include_str!("../../../src/guide/recipes/notify_key.sql");
+
+/// G6, S8: an UPDATE that changes the key, and TRUNCATE, too.
+fn g6_the_trigger_of_the_guide_names_every_row_that_changes(major: u32) {
+    let server = Server::of(major);
+    run(async {
+        let mut shop = Shop::new(server).await;
+        shop.sql(NOTIFY_KEY).await;
+        let mirror = shop.orders().channel("orders_channel").load(status).await.unwrap();
+        for (sql, expected) in [
+            ("UPDATE orders SET status = 'paid' WHERE id < 3", "1 paid, 2 paid, 3 paid"),
+            ("INSERT INTO orders VALUES (4, 'new')", "1 paid, 2 paid, 3 paid, 4 new"),
+            ("UPDATE orders SET id = id + 10 WHERE id > 2", "1 paid, 13 paid, 14 new, 2 paid"),
+            ("DELETE FROM orders WHERE id = 14", "1 paid, 13 paid, 2 paid"),
+        ] {
+            shop.sql(sql).await;
+            let page = || {
+                let rows: Vec<_> = content(&mirror)
+                    .iter()
+                    .map(|(key, status)| format!("{key} {status}"))
+                    .collect();
+                rows.join(", ")
+            };
+            until(sql, || page() == expected).await;
+        }
+        assert_eq!((mirror.stats().loads, mirror.stats().invalid_keys), (1, 0));
+        shop.sql("TRUNCATE orders").await;
+        until("TRUNCATE", || mirror.is_empty()).await;
+        mirror.close().await;
+    });
 }
 
 /// G6: an UPDATE, an INSERT and a DELETE with the key as the payload. Only the rows of the keys are read.

@@ -105,6 +105,7 @@ fn settings_that_contradict_each_other_are_refused() {
             builder().interval(Duration::ZERO),
             builder().statement_timeout(Duration::ZERO),
             builder().backoff(Duration::from_secs(2), Duration::from_secs(1)),
+            builder().load_pause(Duration::from_secs(2), Duration::from_secs(1)),
             Mirror::builder("host=", MirrorSource::table("", "id")),
         ] {
             let text = format!("{builder:?}");

@@ -1,11 +1,17 @@
 //! Arrays as parameters, in PostgreSQL's text format.
 
-use std::fmt::Display;
+use std::fmt::{Display, Write as _};
 
 /// Writes an array of numbers.
 pub(super) fn numbers<T: Display>(items: impl IntoIterator<Item = T>) -> String {
-    let items: Vec<_> = items.into_iter().map(|item| item.to_string()).collect();
-    format!("{{{}}}", items.join(","))
+    let mut text = String::from("{");
+    for (index, item) in items.into_iter().enumerate() {
+        let comma = if index == 0 { "" } else { "," };
+        // Writing to a String does not fail.
+        let _ = write!(text, "{comma}{item}");
+    }
+    text.push('}');
+    text
 }
 
 /// Writes an array of texts, each in quotes.
@@ -35,6 +41,7 @@ mod tests {
         assert_eq!(numbers::<i64>([]), "{}");
         assert_eq!(texts([]), "{}");
         assert_eq!(texts(["", "NULL", "a,b"]), r#"{"","NULL","a,b"}"#);
+        assert_eq!(texts(["a", "", "b\"\\c", "{,}"]), r#"{"a","","b\"\\c","{,}"}"#);
         assert_eq!(texts([r#"{"k": "a\n"}"#]), r#"{"{\"k\": \"a\\n\"}"}"#);
     }
 }
