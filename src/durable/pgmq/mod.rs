@@ -8,12 +8,17 @@
 
 mod array;
 mod builder;
+mod command;
+mod fate;
+mod found;
+mod held;
 mod job;
 mod machine;
 mod message;
 mod metrics;
 mod queue;
 mod refusal;
+mod rest;
 mod running;
 mod settings;
 mod shared;

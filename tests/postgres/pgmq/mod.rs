@@ -2,9 +2,13 @@
 
 mod attempts;
 mod calls;
+mod events;
+mod locks;
 mod refusals;
+mod sizes;
 mod stopping;
 pub(crate) mod support;
+mod tables;
 mod versions;
 mod visibility;
 mod waking;
