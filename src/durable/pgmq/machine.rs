@@ -231,12 +231,10 @@ impl ConsumerMachine {
         self.stats.retries += 1;
         match self.in_flight.take() {
             Some(InFlight::Read { .. }) => self.must_read = true,
-            Some(InFlight::Extend { jobs, .. }) => {
-                // After the loss of a session, what has a deadline comes first again.
-                if failed != Failed::InDoubt {
-                    for extension in jobs {
-                        self.held.defer_repeated(extension.claim.msg_id, now);
-                    }
+            // After the loss of a session, what has a deadline comes first again.
+            Some(InFlight::Extend { jobs, .. }) if failed != Failed::InDoubt => {
+                for extension in jobs {
+                    self.held.defer_repeated(extension.claim.msg_id, now);
                 }
             }
             Some(InFlight::Store { jobs, .. }) => {
@@ -246,7 +244,7 @@ impl ConsumerMachine {
                 self.must_read = true;
                 return self.handle_not_stored(now, &jobs, failed);
             }
-            None => {}
+            Some(InFlight::Extend { .. }) | None => {}
         }
         Vec::new()
     }

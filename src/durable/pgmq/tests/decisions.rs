@@ -621,3 +621,49 @@ fn what_an_end_leaves_unstored_is_counted_once() {
     machine.handle_ended(2, End::Cancelled);
     assert_eq!((machine.unstored(), machine.is_idle()), (1, true));
 }
+
+/// The edges of the statement that finishes and reads: a job that is locked is held, and is no reason for two statements.
+#[test]
+fn a_locked_job_does_not_keep_the_others_from_one_statement_for_finish_and_read() {
+    let (mut machine, now) = (machine(), Instant::now());
+    read(&mut machine, now, vec![message(1, 1), message(2, 1), message(3, 1)]);
+    for id in start(&mut machine, now) {
+        machine.handle_ended(id, End::Done);
+    }
+    assert_eq!(start(&mut machine, now), [3]);
+    machine.handle_ended(3, End::Done);
+    let all = vec![claim(1, 1), claim(2, 1), claim(3, 1)];
+    assert_eq!(machine.poll_command(now), Some(Command::FinishAndRead(all, 3)));
+    let own = Fates::new([(1, Fate::Locked), (2, Fate::Removed), (3, Fate::Changed)]);
+    let next = Found {
+        messages: vec![message(4, 1)],
+        left_out: vec![claim(5, 1), claim(6, 1)],
+        is_full: true,
+        ..Found::default()
+    };
+    assert_eq!(machine.handle_answer(now, Answer::FinishedAndRead(own, next)), []);
+    assert_eq!(start(&mut machine, now), [4]);
+    machine.handle_ended(4, End::Done);
+    // What did not fit is given back before anything is read.
+    let finish = Command::Finish(vec![claim(4, 1)]);
+    assert_eq!(machine.poll_command(now), Some(finish));
+    changed(&mut machine, now, &[4]);
+    let release = Command::Release(vec![claim(5, 1), claim(6, 1)]);
+    assert_eq!(machine.poll_command(now), Some(release));
+    changed(&mut machine, now, &[5, 6]);
+    read(&mut machine, now, vec![message(5, 1), message(6, 1)]);
+    for id in start(&mut machine, now) {
+        machine.handle_ended(id, End::Done);
+    }
+    machine.handle_woken(now);
+    let both = vec![claim(5, 1), claim(6, 1)];
+    assert_eq!(machine.poll_command(now), Some(Command::FinishAndRead(both, 3)));
+    let answer = Answer::FinishedAndRead(fates(&[5, 6]), Found::default());
+    machine.handle_answer(now, answer);
+    let again = machine.next_time().unwrap();
+    assert_eq!(machine.poll_command(again), Some(Command::Finish(vec![claim(1, 1)])));
+    changed(&mut machine, again, &[1]);
+    let stats = machine.stats();
+    assert_eq!((stats.finished, stats.removed, stats.released, stats.overtaken), (5, 1, 2, 0));
+    assert!(machine.is_idle());
+}
