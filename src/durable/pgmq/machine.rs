@@ -547,10 +547,12 @@ impl ConsumerMachine {
                 self.stats.refused += 1;
                 if let Some(held) = self.held.jobs.remove(msg_id)
                     && let State::Ended(Ending::Dead(reason)) = held.state
-                    && self.reasons.len() < REASONS_MAX
                 {
                     // It is read once more, without an attempt.
                     self.reasons.insert(*msg_id, reason);
+                    if self.reasons.len() > REASONS_MAX {
+                        self.reasons.pop_first();
+                    }
                 }
                 if !self.held.has_ended() {
                     self.store_max = usize::MAX;

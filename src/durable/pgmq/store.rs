@@ -56,7 +56,7 @@ pub(super) struct JobStore {
     statements: Option<Statements>,
     /// That of the notifications of the queue, as it was at the last poll, or when the session began.
     throttle: Option<Duration>,
-    /// The next statement reads it again.
+    /// It is read again before the next read.
     is_throttle_old: bool,
     has_throttle: bool,
     /// There is a trigger for notifications, and no throttle: pgmq sends none.
@@ -186,7 +186,7 @@ impl JobStore {
         self.throttle
     }
 
-    /// Lets the next statement read the throttle again, which may have been changed.
+    /// Lets the next read be preceded by one of the throttle, which may have been changed.
     pub(super) fn refresh_throttle(&mut self) {
         self.is_throttle_old = self.has_throttle;
     }
@@ -214,7 +214,8 @@ impl JobStore {
 
     pub(super) async fn execute(&mut self, command: &Command) -> Result<Answer, Error> {
         self.open().await?;
-        if self.is_throttle_old {
+        // Not before a statement that stores ends: they are not the cause if this fails.
+        if self.is_throttle_old && matches!(command, Command::Read(_)) {
             self.read_throttle().await?;
         }
         match command {

@@ -93,7 +93,7 @@ pub(super) struct ConsumerTask {
     shared: Arc<ConsumerShared>,
     stopped: watch::Sender<Option<Stopped>>,
     error: Option<Error>,
-    /// The next statement reads the throttle again: the poll has come.
+    /// The throttle is to be read again: the poll has come.
     is_throttle_old: bool,
 }
 
