@@ -130,15 +130,16 @@ impl JobStore {
         {
             self.check_dead_letter(&dead_letter).await?;
         }
-        let (table, is_notified) = self.table(&self.queue.clone()).await?;
+        let (table, is_notified, is_sent_as_stored) = self.table(&self.queue.clone()).await?;
         self.has_throttle = version.has_throttle();
         self.throttle = match is_notified && self.has_throttle {
             true => self.stored_throttle(&table).await?,
             false => None,
         };
         self.is_throttle_old = false;
-        let has_dead_letter = self.dead_letter.is_some();
-        self.statements = Some(Statements::new(table, self.finish, has_dead_letter, self.limit));
+        let size = Size { limit: self.limit, is_sent_as_stored };
+        self.statements =
+            Some(Statements::new(table, self.finish, self.dead_letter.is_some(), size));
         Ok(())
     }
 
@@ -153,8 +154,8 @@ impl JobStore {
         }
     }
 
-    /// Checks a queue. Returns the name of its table, and whether pgmq sends notifications for it.
-    async fn table(&mut self, queue: &Queue) -> Result<(String, bool), Error> {
+    /// Checks a queue. Returns the name of its table, whether pgmq sends notifications for it, and whether texts are sent as they are stored.
+    async fn table(&mut self, queue: &Queue) -> Result<(String, bool, bool), Error> {
         let rows = self.session.query(QUEUE_SQL, &[Some(queue.name())]).await?;
         let row = rows.get(0).ok_or_else(malformed)?;
         if row.get(1) != Some("t") {
@@ -163,7 +164,8 @@ impl JobStore {
         if let Some(rights) = row.get(2).filter(|rights| !rights.is_empty()) {
             return Err(missing_rights(queue.name(), rights));
         }
-        Ok((row.get(0).ok_or_else(malformed)?.to_owned(), row.get(3) == Some("t")))
+        let table = row.get(0).ok_or_else(malformed)?.to_owned();
+        Ok((table, row.get(3) == Some("t"), row.get(4) == Some("t")))
     }
 
     async fn stored_throttle(&mut self, table: &str) -> Result<Option<Duration>, Error> {
@@ -324,7 +326,7 @@ impl JobStore {
 
 impl Statements {
     /// None of them waits for the lock of a row, and each that changes jobs returns the [fate](Fates) of each.
-    fn new(table: String, finish: Finish, has_dead_letter: bool, limit: u64) -> Self {
+    fn new(table: String, finish: Finish, has_dead_letter: bool, size: Size) -> Self {
         let mut name = String::from("pgmq.");
         quote_identifier(&table, &mut name);
         let jobs = "ROWS FROM (pg_catalog.unnest($1::bigint[]), pg_catalog.unnest($2::integer[])";
@@ -390,7 +392,7 @@ impl Statements {
             found_sql(
                 "$4::integer, $5::integer + 0 * (SELECT pg_catalog.count(*) FROM changed)::integer",
                 "$3::text",
-                limit
+                size
             )
         );
         let bury = match has_dead_letter {
@@ -412,26 +414,36 @@ impl Statements {
                 end(function, "sent")
             ),
         };
-        let read = found_sql("$2::integer, $3::integer", "$1::text", limit);
+        let read = found_sql("$2::integer, $3::integer", "$1::text", size);
         Self { table, read, set_visibility, release, finish, finish_and_read, bury }
     }
 }
 
-/// The statement that reads messages and leaves out the data of those that do not fit into `limit` bytes. It returns the size of these. A message that
-/// fits into no result counts for none of the others.
-fn found_sql(arguments: &str, queue: &str, limit: u64) -> String {
-    // The size is that in UTF-8, which the session uses. The order of what `UPDATE … RETURNING` returns is not that of the ids.
-    let bytes = |column: &str| {
-        format!(
-            "coalesce(CASE WHEN pg_catalog.getdatabaseencoding() IN ('UTF8', 'SQL_ASCII') THEN pg_catalog.octet_length({column}) \
-             ELSE pg_catalog.octet_length(pg_catalog.convert_to({column}, 'UTF8')) END, 0)::bigint"
-        )
+/// What fits into the result of a read.
+#[derive(Debug, Clone, Copy)]
+struct Size {
+    /// The bytes of messages.
+    limit: u64,
+    /// The session gets the bytes of a text that the server has. It gets UTF-8.
+    is_sent_as_stored: bool,
+}
+
+/// The statement that reads messages and leaves out the data of those that do not fit. It returns the size of these. A message that fits into no result
+/// counts for none of the others.
+fn found_sql(arguments: &str, queue: &str, size: Size) -> String {
+    let Size { limit, is_sent_as_stored } = size;
+    // The order of what `UPDATE … RETURNING` returns is not that of the ids.
+    let bytes = |column: &str| match is_sent_as_stored {
+        true => format!("coalesce(pg_catalog.octet_length({column}), 0)"),
+        false => {
+            format!("coalesce(pg_catalog.octet_length(pg_catalog.convert_to({column}, 'UTF8')), 0)")
+        }
     };
     let (message, headers) = (bytes("message"), bytes("headers"));
     format!(
         "SELECT msg_id, read_ct, enqueued, visible, CASE WHEN fits THEN message END, CASE WHEN fits THEN headers END, CASE WHEN NOT fits THEN size END \
          FROM (SELECT *, size <= {limit} AND pg_catalog.sum(CASE WHEN size <= {limit} THEN size ELSE 0 END) OVER (ORDER BY msg_id) <= {limit} AS fits \
-         FROM (SELECT *, {ROW_BYTES} + {message} + {headers} AS size FROM (SELECT {MESSAGE_COLUMNS} FROM pgmq.read({queue}, {arguments}) OFFSET 0) \
+         FROM (SELECT *, {ROW_BYTES}::bigint + {message} + {headers} AS size FROM (SELECT {MESSAGE_COLUMNS} FROM pgmq.read({queue}, {arguments}) OFFSET 0) \
          AS found (msg_id, read_ct, enqueued, visible, message, headers) OFFSET 0) AS measured) AS chosen ORDER BY msg_id"
     )
 }
