@@ -49,7 +49,8 @@ use crate::wakeups::{Listen, WakeTask, WakeWorker, Wakeups};
 /// 100 ms while a burst is arriving: a burst of notifications causes one more read. In a full queue, the statement that finishes jobs also reads the next ones.
 ///
 /// pgmq sends at most one notification in its throttle, 250 ms by default. If the queue has one, the consumer reads once more when the throttle has
-/// passed after a wake-up. A message whose transaction commits later than that, and one that was sent with a delay, is found by the poll.
+/// passed after a wake-up. The throttle is read with each poll. A message whose transaction commits later than that, and one that was sent with a delay, is found
+/// by the poll. The functions of pgmq that read by group (`read_grouped` and others) are not used: messages with the same `x-pgmq-group` header may run at once.
 ///
 /// # At least once
 /// A job is finished by a statement after its handler has succeeded. If the process ends between the two, or the session is lost for longer than the
@@ -61,10 +62,46 @@ use crate::wakeups::{Listen, WakeTask, WakeWorker, Wakeups};
 /// [`overtaken`](super::ConsumerStats::overtaken), [`lapsed`](super::ConsumerStats::lapsed). If it reads a job again whose handler still runs here, the
 /// handler is not called a second time: the run continues as the new attempt.
 ///
+/// # Exactly once in the same database
+/// A handler can finish its job itself, in the transaction of its effects: then both are committed, or neither is. The job is counted as
+/// [`removed`](super::ConsumerStats::removed).
+///
+/// ```no_run
+/// # async fn example() -> Result<(), pgbell::Error> {
+/// use pgbell::durable::pgmq::{Job, Queue};
+/// use pgbell::{Connection, Error};
+///
+/// async fn handle(job: Job) -> Result<(), Error> {
+///     let mut connection = Connection::connect("postgres://localhost/shop").await?;
+///     let msg_id = job.msg_id().to_string();
+///     connection.simple_query("BEGIN").await?;
+///     // The lock of the row keeps other readers from the job until COMMIT.
+///     let archived =
+///         connection.query(Queue::archive_sql(), &[Some("orders"), Some(&format!("{{{msg_id}}}"))]).await?;
+///     if archived.len() == 1 {
+///         connection.query("INSERT INTO invoices (order_id) VALUES ($1)", &[Some(&msg_id)]).await?;
+///     }
+///     connection.simple_query("COMMIT").await?;
+///     Ok(())
+/// }
+///
+/// let running = Queue::new("orders")?.consumer("postgres://localhost/shop").run(handle).await?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// While a transaction has the row of a job locked, the consumer leaves it out of its statements, and tries again at most a second later:
+/// [`locked`](super::ConsumerStats::locked). Other jobs are extended and finished meanwhile. If the transaction is rolled back after the visibility timeout has
+/// passed, another reader can read the job before that.
+///
 /// # Failed attempts
 /// An attempt fails if the handler returns an error or panics. The job is read again after a [delay](Self::backoff). After the last
 /// [attempt](Self::max_attempts) it is put aside: sent to the [dead-letter queue](Self::dead_letter), or archived. The number of attempts is how often
 /// the message was read, so a job that ends its process in each attempt is put aside too.
+///
+/// If the server refuses to put a job aside, or to finish it, for example because a role has lost a right or a trigger of the other queue fails, that concerns
+/// only this job: [`refused`](super::ConsumerStats::refused). It is read again after its visibility timeout, and put aside then without another attempt. Other
+/// errors of the server are tried again, and other jobs go before it.
 ///
 /// # Order
 /// pgmq returns the visible messages with the lowest ids, and jobs start in the order of their ids. With a [concurrency](Self::concurrency) of 1 one job
@@ -72,13 +109,20 @@ use crate::wakeups::{Listen, WakeTask, WakeWorker, Wakeups};
 /// meanwhile, and a job whose transaction commits late has a lower id than some that were read before.
 ///
 /// # Limits
-/// At most [`concurrency`](Self::concurrency) and one [batch](Self::batch_size) of jobs are read and not finished. A read must fit into
-/// [`Config::result_limit_bytes`](crate::Config::result_limit_bytes): if it does not, its jobs wait for their visibility timeout, and the next reads are
-/// smaller.
+/// At most [`concurrency`](Self::concurrency) and one [batch](Self::batch_size) of jobs are read and not finished, and up to 1,000 whose end could not be
+/// stored yet. A whole batch is read although handlers are busy, so that they have jobs between two reads. What waits for a third of the visibility timeout is
+/// given back, without an attempt and with a notification on [`Queue::channel`] that wakes other consumers; then no more is read than handlers are free, until
+/// one needs less than that.
+///
+/// Seven eighths of [`Config::result_limit_bytes`](crate::Config::result_limit_bytes) are for the messages of a read. The server leaves out the data of what does
+/// not fit, so a read does not fail. Messages that would fit alone are given back without an attempt, and the next reads are smaller. One that is
+/// larger is put aside without an attempt; the server copies it. The other eighth is for the numbers of the messages: that of the least limit is enough for
+/// batches of 20. If it is not, the read has used an attempt of each of its messages, and the next one is smaller.
 ///
 /// # Rights
 /// The role needs `USAGE` on the schema `pgmq`, and `SELECT`, `UPDATE` and `DELETE` on the table of the queue, `SELECT` and `INSERT` on that of its archive;
-/// with a dead-letter queue the same on its tables, and `INSERT`.
+/// with a dead-letter queue `SELECT` and `INSERT` on its table and, if it has notifications of pgmq 1.8 or later, `SELECT` and `UPDATE` on
+/// `pgmq.notify_insert_throttle`. Without them the consumer does not start.
 #[must_use = "nothing happens before run"]
 pub struct ConsumerBuilder {
     config: Result<Config, Error>,
@@ -164,7 +208,8 @@ impl ConsumerBuilder {
     }
 
     /// Lets a worker of the user's [`Wakeups`] wake the consumer, instead of a session of its own. Its task should listen to [`Queue::channel`], and its
-    /// interval is that of the poll. No other worker of the task may be used, because each wake-up goes to one of them.
+    /// interval is that of the poll. No other worker of the task may be used, because each wake-up goes to one of them. Whether notifications arrive is
+    /// then in [`Wakeups::status`], and not in [`RunningConsumer::status`].
     pub fn woken_by(mut self, worker: WakeWorker) -> Self {
         self.worker = Some(worker);
         self
@@ -211,7 +256,8 @@ impl ConsumerBuilder {
         self
     }
 
-    /// Sets the shortest and the longest delay before a failed statement is tried again, by default 50 ms and 30 s.
+    /// Sets the shortest and the longest delay before a failed statement is tried again, by default 50 ms and 30 s. While there are jobs, it is at most a
+    /// sixth of the [visibility timeout](Self::visibility_timeout), so that they can be extended in time.
     pub fn reconnect(mut self, min: Duration, max: Duration) -> Self {
         self.reconnect = (min, max);
         self

@@ -44,7 +44,7 @@ impl Job {
         self.message.msg_id()
     }
 
-    /// Returns the number of attempts, this one included: how often the message was read. A job that its consumer has given back unstarted has used no
+    /// Returns the number of attempts, this one included: how often the message was read. A job that its consumer has given back has used no
     /// attempt; one that was unstarted when the process of its consumer ended has used one.
     #[must_use]
     pub fn attempts(&self) -> u32 {
@@ -84,6 +84,8 @@ impl Job {
     /// # Errors
     /// - [`ErrorKind::Fenced`] if another reader has taken the job, it was removed, or its handler has returned.
     /// - [`ErrorKind::Closed`] if the consumer has ended.
+    /// - [`ErrorKind::Misuse`] if a transaction has locked the job, for example one in which the handler has finished it. The lock keeps other readers
+    ///   from it.
     /// - Otherwise the error of the session: it is unknown then whether the time was extended.
     ///
     /// # Cancel safety
@@ -133,7 +135,8 @@ impl DeadJob {
         self.attempts
     }
 
-    /// Returns the error of the last attempt, or the message of its panic, at most 2,048 characters.
+    /// Returns the error of the last attempt, or the message of its panic, at most 2,048 characters; or that the message is larger than a result, or that
+    /// it was read too often.
     #[must_use]
     pub fn reason(&self) -> &str {
         &self.reason

@@ -8,15 +8,21 @@
 //!    │                         ├─ Bury            the last attempt has failed
 //!    └── stop, timeout ──────▶ └─ Release         given back without an attempt
 //!
-//! Waiting, Running ── a third of the visibility timeout ─▶ SetVisibility
+//! Running ── a third of the visibility timeout ─▶ SetVisibility
+//! Waiting ── the same, and no handler is free ───▶ Release
 //! ```
 //! A job is named by its id and by how often it was read, which a read increments. A statement changes only rows that have both, so what this consumer
-//! decides has no effect after another reader has taken the job. One statement runs at a time.
+//! decides has no effect after another reader has taken the job. One statement runs at a time. None waits for the lock of a row: a job that is locked
+//! is left to a later statement, so it does not let the others lapse.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub(super) use super::command::{Answer, Claim, Command, Effect, End, Failed};
+use super::fate::{Fate, Fates};
+use super::found::Found;
+use super::held::{Ending, Endings, Extension, Held, HeldJobs, State};
 use super::message::Message;
 use super::settings::{ConsumerSettings, TIME_MAX};
 use super::stats::ConsumerStats;
@@ -25,132 +31,19 @@ use crate::proto::route::PseudoRandom;
 /// The highest number of times at which a retry is due that are kept. The poll finds what is due at others.
 const DUE_MAX: usize = 10_000;
 
-/// A read of a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Claim {
-    pub(super) msg_id: i64,
-    /// How often it was read, this time included.
-    pub(super) attempt: u32,
-}
+/// The highest number of jobs whose end waits because a statement for it has failed. While there are more, nothing is read.
+const DEFERRED_MAX: usize = 1_000;
 
-/// What must be done on the server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Command {
-    /// Reads at most this number of messages.
-    Read(usize),
-    /// Makes messages visible after a time from now.
-    SetVisibility(Vec<(Claim, Duration)>),
-    /// Makes messages visible now, and takes back that they were read.
-    Release(Vec<Claim>),
-    /// Archives or deletes.
-    Finish(Vec<Claim>),
-    /// Archives or deletes, and then reads at most this number of messages: both or neither.
-    FinishAndRead(Vec<Claim>, usize),
-    /// Puts aside, with a reason.
-    Bury(Vec<(Claim, Arc<str>)>),
-    /// Returns which of these messages are in the queue, whichever reader has them.
-    Find(Vec<i64>),
-}
-
-/// The answer to a command.
-#[derive(Debug)]
-pub(super) enum Answer {
-    Read {
-        messages: Vec<Message>,
-        /// There may be more.
-        is_full: bool,
-    },
-    /// The ids of the messages that were changed, or found.
-    Changed(Vec<i64>),
-    FinishedAndRead {
-        changed: Vec<i64>,
-        messages: Vec<Message>,
-        /// There may be more.
-        is_full: bool,
-    },
-}
-
-/// Why there is no answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Failed {
-    /// Nothing was changed.
-    Undone,
-    /// The server may have done it.
-    InDoubt,
-    /// The server refuses the data of one of the jobs.
-    Refused,
-}
-
-/// How a run of the handler has ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum End {
-    Done,
-    Failed(String),
-    Cancelled,
-}
-
-/// What the machine reports.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Effect {
-    /// The visibility timeout of a job was extended, or another reader has the job.
-    Extended {
-        msg_id: i64,
-        is_held: bool,
-    },
-    Dead {
-        msg_id: i64,
-        attempts: u32,
-        reason: Arc<str>,
-    },
-    Overtaken {
-        msg_id: i64,
-    },
-}
-
-/// What is left to do for a job that was read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum State {
-    Waiting,
-    Running,
-    Ended(Ending),
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Ending {
-    Done,
-    Retry(Duration),
-    Dead(Arc<str>),
-    /// It was not started.
-    Released,
-}
-
-/// A job that was read, and is not finished.
-#[derive(Debug)]
-struct Held {
-    attempt: u32,
-    /// Until when at least no other read returns it.
-    visible_at: Instant,
-    /// The time for which its handler wants it.
-    wanted: Option<Duration>,
-    state: State,
-    /// A statement that stores its end may have been executed.
-    is_in_doubt: bool,
-    /// A second one has changed nothing: either the first one was executed, or another reader has the job.
-    is_unknown: bool,
-    /// It is counted as lapsed.
-    has_lapsed: bool,
-    /// Another reader has it.
-    is_taken: bool,
-}
+/// The highest number of reasons that are kept for jobs that could not be put aside.
+const REASONS_MAX: usize = 1_000;
 
 /// The command that is being executed.
 #[derive(Debug)]
 enum InFlight {
     Read { sent: Instant },
-    Extend { sent: Instant, jobs: Vec<(i64, Duration)> },
-    Store { jobs: Vec<i64> },
+    Extend { sent: Instant, jobs: Vec<Extension> },
+    Store { jobs: Vec<i64>, is_bury: bool },
     FinishAndRead { sent: Instant, jobs: Vec<i64> },
-    Find { jobs: Vec<i64> },
 }
 
 #[derive(Debug)]
@@ -159,10 +52,12 @@ pub(super) struct ConsumerMachine {
     random: PseudoRandom,
     /// The throttle of the notifications: a message that was sent within it may have none.
     throttle: Option<Duration>,
-    held: BTreeMap<i64, Held>,
+    held: HeldJobs,
     /// The messages of the jobs that are waiting, in their order.
     waiting: VecDeque<Message>,
     running: usize,
+    /// Handlers run for longer than a third of the visibility timeout: no more is read than can be started.
+    is_slow: bool,
     must_read: bool,
     /// When the throttle of the last notification has passed.
     read_again_at: Option<Instant>,
@@ -171,25 +66,32 @@ pub(super) struct ConsumerMachine {
     in_flight: Option<InFlight>,
     /// The highest number of jobs whose ends one statement stores.
     store_max: usize,
+    /// Why jobs were to be put aside for which the server has refused it.
+    reasons: BTreeMap<i64, Arc<str>>,
     is_stopping: bool,
+    /// Jobs that the end has left without a stored end.
+    unstored: u64,
     stats: ConsumerStats,
 }
 
 impl ConsumerMachine {
     pub(super) fn new(settings: ConsumerSettings, seed: u64) -> Self {
         Self {
+            held: HeldJobs::new(settings.visibility),
             settings,
             random: PseudoRandom::new(seed),
             throttle: None,
-            held: BTreeMap::new(),
             waiting: VecDeque::new(),
             running: 0,
+            is_slow: false,
             must_read: true,
             read_again_at: None,
             due: BTreeSet::new(),
             in_flight: None,
             store_max: usize::MAX,
+            reasons: BTreeMap::new(),
             is_stopping: false,
+            unstored: 0,
             stats: ConsumerStats::default(),
         }
     }
@@ -210,7 +112,7 @@ impl ConsumerMachine {
 
     /// Handles the end of a run.
     pub(super) fn handle_ended(&mut self, msg_id: i64, end: End) {
-        let Some(held) = self.held.get_mut(&msg_id) else { return };
+        let Some(held) = self.held.jobs.get_mut(&msg_id) else { return };
         if held.state != State::Running {
             return;
         }
@@ -220,21 +122,28 @@ impl ConsumerMachine {
         if matches!(end, End::Failed(_)) {
             self.stats.failures += 1;
         }
+        // Its run was short: jobs that wait for a handler do not wait for long.
+        self.is_slow &= held.was_extended;
+        held.is_cancelled = end == End::Cancelled;
         if held.is_taken {
             // Its end is that of the other reader.
-            self.held.remove(&msg_id);
+            self.unstored += u64::from(held.is_abandoned && !held.is_cancelled);
+            self.held.jobs.remove(&msg_id);
             return;
         }
         let ending = match end {
             End::Done => Ending::Done,
-            End::Cancelled => Ending::Retry(Duration::ZERO),
+            // It has not failed: it is given back as one that was not started.
+            End::Cancelled => Ending::Released,
             End::Failed(reason) if attempt >= self.settings.max_attempts => {
                 Ending::Dead(reason.into())
             }
             End::Failed(_) => Ending::Retry(self.delay_after(attempt)),
         };
-        if let Some(held) = self.held.get_mut(&msg_id) {
+        if let Some(held) = self.held.jobs.get_mut(&msg_id) {
             held.state = State::Ended(ending);
+            // What has failed was an extension. A lock may still be there.
+            held.end_deferral();
         }
     }
 
@@ -251,8 +160,14 @@ impl ConsumerMachine {
         time: Duration,
         now: Instant,
     ) -> Option<bool> {
-        let held = self.held.get_mut(&msg_id).filter(|held| !held.is_taken)?;
+        let held = self.held.jobs.get_mut(&msg_id).filter(|held| !held.is_taken)?;
         if held.state != State::Running {
+            return None;
+        }
+        if held.is_removed {
+            // A handler that has finished its job itself does not ask for it.
+            held.is_taken = true;
+            self.stats.overtaken += 1;
             return None;
         }
         // As much as is sent. An instant far in the future may not exist.
@@ -267,51 +182,44 @@ impl ConsumerMachine {
     /// Begins the end: jobs that were not started are given back, and nothing more is read.
     pub(super) fn handle_stop(&mut self) {
         self.is_stopping = true;
-        self.waiting.clear();
-        for held in self.held.values_mut().filter(|held| held.state == State::Waiting) {
-            held.state = State::Ended(Ending::Released);
-        }
+        self.release_waiting();
     }
 
-    /// Forgets all jobs. Returns the number of those whose end is not stored.
-    pub(super) fn handle_abandoned(&mut self) -> usize {
+    /// Forgets all jobs. Those that have ended or were not started are counted as unstored, unless they were cancelled.
+    pub(super) fn handle_abandoned(&mut self) {
         self.handle_stop();
-        let ended = self.held.values().filter(|held| held.state != State::Running).count();
-        self.held.retain(|_, held| held.state == State::Running);
-        self.held.values_mut().for_each(|held| held.is_taken = true);
+        for held in self.held.jobs.values_mut() {
+            match held.state {
+                State::Running => {
+                    held.is_abandoned = !held.is_taken;
+                    held.is_taken = true;
+                }
+                _ => self.unstored += u64::from(!held.is_cancelled),
+            }
+        }
+        self.held.jobs.retain(|_, held| held.state == State::Running);
         self.in_flight = None;
-        ended
     }
 
     pub(super) fn handle_answer(&mut self, now: Instant, answer: Answer) -> Vec<Effect> {
         let mut effects = Vec::new();
         match (self.in_flight.take(), answer) {
-            (Some(InFlight::Read { sent }), Answer::Read { messages, is_full }) => {
-                self.handle_read(sent, messages, is_full);
-            }
+            (Some(InFlight::Read { sent }), Answer::Read(found)) => self.handle_read(sent, found),
             (
                 Some(InFlight::FinishAndRead { sent, jobs }),
-                Answer::FinishedAndRead { changed, messages, is_full },
+                Answer::FinishedAndRead(fates, found),
             ) => {
-                self.handle_all_stored(now, &jobs, changed, &mut effects);
-                self.handle_read(sent, messages, is_full);
+                self.handle_all_stored(now, &jobs, &fates, &mut effects);
+                self.handle_read(sent, found);
             }
-            (Some(InFlight::Extend { sent, jobs }), Answer::Changed(mut changed)) => {
-                changed.sort_unstable();
-                for (msg_id, time) in jobs {
-                    let is_held = changed.binary_search(&msg_id).is_ok();
-                    self.handle_extended(now, msg_id, is_held.then_some(sent + time), &mut effects);
+            (Some(InFlight::Extend { sent, jobs }), Answer::Changed(fates)) => {
+                for extension in jobs {
+                    let fate = fates.of(extension.claim.msg_id);
+                    self.handle_extended((sent, now), extension, fate, &mut effects);
                 }
             }
-            (Some(InFlight::Store { jobs }), Answer::Changed(changed)) => {
-                self.handle_all_stored(now, &jobs, changed, &mut effects);
-            }
-            (Some(InFlight::Find { jobs }), Answer::Changed(mut found)) => {
-                found.sort_unstable();
-                for msg_id in jobs {
-                    let is_there = found.binary_search(&msg_id).is_ok();
-                    self.handle_end(now, msg_id, !is_there, &mut effects);
-                }
+            (Some(InFlight::Store { jobs, .. }), Answer::Changed(fates)) => {
+                self.handle_all_stored(now, &jobs, &fates, &mut effects);
             }
             // The driver answers what was asked.
             _ => {}
@@ -319,34 +227,26 @@ impl ConsumerMachine {
         effects
     }
 
-    pub(super) fn handle_failed(&mut self, failed: Failed) {
+    pub(super) fn handle_failed(&mut self, now: Instant, failed: Failed) -> Vec<Effect> {
         self.stats.retries += 1;
-        let in_flight = self.in_flight.take();
-        if matches!(in_flight, Some(InFlight::Read { .. } | InFlight::FinishAndRead { .. })) {
-            self.must_read = true;
-        }
-        match in_flight {
-            Some(InFlight::Store { jobs } | InFlight::FinishAndRead { jobs, .. }) => {
-                if failed == Failed::InDoubt {
-                    for msg_id in &jobs {
-                        self.held.entry(*msg_id).and_modify(|held| held.is_in_doubt = true);
-                    }
-                    // A second release could be one of the next read, which has the same number.
-                    self.held.retain(|_, held| {
-                        !held.is_in_doubt || held.state != State::Ended(Ending::Released)
-                    });
-                } else if failed == Failed::Refused {
-                    // One by one, until it is known which of them is refused.
-                    self.store_max = 1;
-                    if let [msg_id] = jobs[..] {
-                        self.held.remove(&msg_id);
-                        self.stats.refused += 1;
-                    }
+        match self.in_flight.take() {
+            Some(InFlight::Read { .. }) => self.must_read = true,
+            // After the loss of a session, what has a deadline comes first again.
+            Some(InFlight::Extend { jobs, .. }) if failed != Failed::InDoubt => {
+                for extension in jobs {
+                    self.held.defer_repeated(extension.claim.msg_id, now);
                 }
             }
-            Some(InFlight::Read { .. } | InFlight::Extend { .. } | InFlight::Find { .. })
-            | None => {}
+            Some(InFlight::Store { jobs, .. }) => {
+                return self.handle_not_stored(now, &jobs, failed);
+            }
+            Some(InFlight::FinishAndRead { jobs, .. }) => {
+                self.must_read = true;
+                return self.handle_not_stored(now, &jobs, failed);
+            }
+            Some(InFlight::Extend { .. }) | None => {}
         }
+        Vec::new()
     }
 
     // ---- outputs ----
@@ -354,18 +254,26 @@ impl ConsumerMachine {
     /// Returns the next job to start.
     pub(super) fn poll_start(&mut self, now: Instant) -> Option<Message> {
         while self.running < self.settings.concurrency {
-            let message = self.waiting.pop_front()?;
-            let Some(held) = self.held.get_mut(&message.msg_id) else { continue };
+            let msg_id = self.waiting.front()?.msg_id;
+            let is_short = self.held.jobs.get(&msg_id).map(|held| self.held.is_short(held, now));
+            let Some(held) = self.held.jobs.get_mut(&msg_id) else {
+                self.waiting.pop_front();
+                continue;
+            };
             if held.visible_at <= now {
                 // Another reader may have it. If not, the next read returns it.
                 held.state = State::Ended(Ending::Released);
-                self.stats.lapsed += u64::from(!held.has_lapsed);
-                held.has_lapsed = true;
+                self.stats.lapsed += u64::from(held.has_just_lapsed(now));
+                self.waiting.pop_front();
                 continue;
+            }
+            if is_short == Some(true) {
+                // It is extended first, and the others wait for it, because they start in order.
+                return None;
             }
             held.state = State::Running;
             self.running += 1;
-            return Some(message);
+            return self.waiting.pop_front();
         }
         None
     }
@@ -384,17 +292,32 @@ impl ConsumerMachine {
     pub(super) fn next_time(&self) -> Option<Instant> {
         let reads = self.read_again_at.into_iter().chain(self.due.first().copied());
         let reads = reads.filter(|_| !self.is_stopping);
-        let extensions = self
-            .held
-            .values()
-            .filter(|held| held.is_extended() && self.in_flight.is_none())
-            .map(|held| self.extended_at(held));
-        reads.chain(extensions).min()
+        reads.chain(self.held.next_time().filter(|_| self.in_flight.is_none())).min()
+    }
+
+    /// Returns whether the command that is being executed stores ends of jobs.
+    pub(super) fn is_storing(&self) -> bool {
+        matches!(self.in_flight, Some(InFlight::Store { .. } | InFlight::FinishAndRead { .. }))
+    }
+
+    /// Returns whether the command that is being executed puts jobs aside.
+    pub(super) fn is_burying(&self) -> bool {
+        matches!(self.in_flight, Some(InFlight::Store { is_bury: true, .. }))
+    }
+
+    /// Returns whether there are jobs whose visibility timeout can pass.
+    pub(super) fn has_jobs(&self) -> bool {
+        !self.held.jobs.is_empty()
+    }
+
+    /// Returns how many jobs the end has left without a stored end.
+    pub(super) fn unstored(&self) -> u64 {
+        self.unstored
     }
 
     /// Returns whether there is nothing left to do.
     pub(super) fn is_idle(&self) -> bool {
-        self.held.is_empty() && self.in_flight.is_none()
+        self.held.jobs.is_empty() && self.in_flight.is_none()
     }
 
     pub(super) fn stats(&self) -> ConsumerStats {
@@ -415,141 +338,128 @@ impl ConsumerMachine {
         }
     }
 
-    /// Takes a message that was read.
-    fn take(&mut self, message: Message, visible_at: Instant) {
+    /// Takes a job that was read. Returns false if this consumer has it already.
+    fn take(&mut self, claim: Claim, visible_at: Instant, state: State) -> bool {
         self.stats.jobs += 1;
-        let (msg_id, attempt) = (message.msg_id, message.read_count);
-        if let Some(held) = self.held.get_mut(&msg_id) {
+        let Claim { msg_id, attempt } = claim;
+        if let Some(held) = self.held.jobs.get_mut(&msg_id) {
             // Its timeout had passed, and this consumer has read it again: the run that it has goes on, as this attempt.
             self.stats.lapsed += u64::from(!held.has_lapsed);
-            (held.attempt, held.visible_at) = (attempt, visible_at);
-            (held.has_lapsed, held.is_taken) = (false, false);
-            (held.is_in_doubt, held.is_unknown) = (false, false);
+            held.read_again(attempt, visible_at);
             if let Some(old) = self.waiting.iter_mut().find(|one| one.msg_id == msg_id) {
-                *old = message;
+                old.read_count = attempt;
             }
-            return;
+            return false;
         }
-        let state = if self.is_stopping {
-            State::Ended(Ending::Released)
-        } else if attempt > self.settings.max_attempts {
-            // The process ended in each attempt, or the reader did not store an end.
-            let reads = attempt - 1;
-            State::Ended(Ending::Dead(format!("it was read {reads} times and did not end").into()))
-        } else {
-            self.waiting.push_back(message);
-            State::Waiting
-        };
-        let held = Held {
-            attempt,
-            visible_at,
-            wanted: None,
-            state,
-            is_in_doubt: false,
-            is_unknown: false,
-            has_lapsed: false,
-            is_taken: false,
-        };
-        self.held.insert(msg_id, held);
+        let state = if self.is_stopping { State::Ended(Ending::Released) } else { state };
+        self.held.jobs.insert(msg_id, Held::new(attempt, visible_at, state));
+        true
     }
 
-    /// Returns when the visibility timeout of a job is extended: when a third of it has passed.
-    fn extended_at(&self, held: &Held) -> Instant {
-        let left = self.settings.visibility * 2 / 3;
-        held.visible_at.checked_sub(left).unwrap_or(held.visible_at)
+    fn take_message(&mut self, message: Message, visible_at: Instant) {
+        let claim = Claim { msg_id: message.msg_id, attempt: message.read_count };
+        let state = if claim.attempt > self.settings.max_attempts {
+            State::Ended(Ending::Dead(self.reason_of(claim)))
+        } else {
+            State::Waiting
+        };
+        let is_new = self.take(claim, visible_at, state.clone());
+        if is_new && state == State::Waiting && !self.is_stopping {
+            self.waiting.push_back(message);
+        }
+    }
+
+    /// Returns why a job is put aside that was read too often.
+    fn reason_of(&self, claim: Claim) -> Arc<str> {
+        if let Some(reason) = self.reasons.get(&claim.msg_id) {
+            return reason.clone();
+        }
+        // The process ended in each attempt, or the reader did not store an end.
+        format!("it was read {} times and did not end", claim.attempt - 1).into()
+    }
+
+    /// Gives back what waits.
+    fn release_waiting(&mut self) {
+        self.waiting.clear();
+        for held in self.held.jobs.values_mut().filter(|held| held.is_waiting()) {
+            held.state = State::Ended(Ending::Released);
+        }
     }
 
     fn extend(&mut self, now: Instant) -> Option<Command> {
-        let is_due = |held: &Held| {
-            held.is_extended() && (held.wanted.is_some() || self.extended_at(held) <= now)
-        };
-        if !self.held.values().any(is_due) {
+        // A job that has waited for a third of its timeout, while all handlers run, is given back: another consumer may have a free one. Until a run
+        // is short again, no more is read than can be started. As long as runs are short, a whole batch is read, although it waits: that is what keeps
+        // the handlers busy between two reads. The order stays that of the ids, because the next read returns the lowest ones.
+        if self.running >= self.settings.concurrency && self.held.is_a_waiting_one_due(now) {
+            self.release_waiting();
+            self.is_slow = true;
+        }
+        let jobs = self.held.take_extensions(now);
+        if jobs.is_empty() {
             return None;
         }
-        let visibility = self.settings.visibility;
-        // The others too, unless they have most of their time.
-        let enough = now + visibility * 5 / 6;
-        let (mut jobs, mut claims) = (Vec::new(), Vec::new());
-        for (msg_id, held) in &mut self.held {
-            if !held.is_extended() || held.wanted.is_none() && held.visible_at > enough {
-                continue;
-            }
-            if held.visible_at <= now && !held.has_lapsed {
-                held.has_lapsed = true;
-                self.stats.lapsed += 1;
-            }
-            let time = held.wanted.take().unwrap_or_default().max(visibility);
-            jobs.push((*msg_id, time));
-            claims.push((held.claim(*msg_id), time));
+        for extension in &jobs {
+            self.count_lapsed(extension.claim.msg_id, now);
         }
+        let command = jobs.iter().map(|one| (one.claim, one.time)).collect();
         self.in_flight = Some(InFlight::Extend { sent: now, jobs });
-        Some(Command::SetVisibility(claims))
+        Some(Command::SetVisibility(command))
+    }
+
+    fn count_lapsed(&mut self, msg_id: i64, now: Instant) {
+        let held = self.held.jobs.get_mut(&msg_id);
+        self.stats.lapsed += u64::from(held.is_some_and(|held| held.has_just_lapsed(now)));
     }
 
     fn handle_extended(
         &mut self,
-        now: Instant,
-        msg_id: i64,
-        visible_at: Option<Instant>,
+        (sent, now): (Instant, Instant),
+        extension: Extension,
+        fate: Fate,
         effects: &mut Vec<Effect>,
     ) {
-        effects.push(Effect::Extended { msg_id, is_held: visible_at.is_some() });
-        let Some(held) = self.held.get_mut(&msg_id) else { return };
-        match visible_at {
-            Some(visible_at) => {
+        let msg_id = extension.claim.msg_id;
+        effects.push(match fate {
+            Fate::Locked => Effect::Locked { msg_id },
+            _ => Effect::Extended { msg_id, is_held: fate == Fate::Changed },
+        });
+        let Some(held) = self.held.jobs.get_mut(&msg_id) else { return };
+        match fate {
+            Fate::Changed => {
                 self.stats.extended += 1;
-                held.visible_at = visible_at;
-                held.has_lapsed &= visible_at <= now;
+                held.visible_at = sent + extension.time;
+                held.has_lapsed &= held.visible_at <= now;
+                held.was_extended |= held.state == State::Running;
+                held.succeeded();
             }
-            None => {
+            Fate::Locked => {
+                self.stats.locked += 1;
+                self.held.handle_locked(msg_id, now);
+            }
+            // Its handler may have finished it. Its end decides that.
+            Fate::Removed if held.state == State::Running && !extension.is_wanted => {
+                held.is_removed = true;
+            }
+            Fate::Removed if matches!(held.state, State::Ended(_)) => held.is_removed = true,
+            Fate::Removed | Fate::Taken => {
                 effects.push(Effect::Overtaken { msg_id });
                 self.stats.overtaken += 1;
                 if held.state == State::Running {
                     held.is_taken = true;
                 } else {
-                    self.held.remove(&msg_id);
+                    self.held.jobs.remove(&msg_id);
                     self.waiting.retain(|one| one.msg_id != msg_id);
                 }
             }
         }
     }
 
-    fn ended(&self) -> impl Iterator<Item = (i64, &Held, &Ending)> {
-        self.held.iter().filter_map(|(msg_id, held)| match &held.state {
-            State::Ended(ending) => Some((*msg_id, held, ending)),
-            _ => None,
-        })
-    }
-
     /// Stores the ends of jobs, those of one kind in one command.
     fn store(&mut self, now: Instant) -> Option<Command> {
-        let unknown: Vec<_> = self
-            .ended()
-            .filter(|(_, held, _)| held.is_unknown)
-            .map(|(msg_id, ..)| msg_id)
-            .collect();
-        if !unknown.is_empty() {
-            self.in_flight = Some(InFlight::Find { jobs: unknown.clone() });
-            return Some(Command::Find(unknown));
-        }
-        let (mut done, mut moved, mut dead) = (Vec::new(), Vec::new(), Vec::new());
-        let mut released = Vec::new();
-        for (msg_id, held, ending) in self.ended() {
-            let claim = held.claim(msg_id);
-            match ending {
-                Ending::Done => done.push(claim),
-                Ending::Retry(delay) => moved.push((claim, *delay)),
-                Ending::Released => released.push(claim),
-                Ending::Dead(reason) => dead.push((claim, reason.clone())),
-            }
-        }
-        done.truncate(self.store_max);
-        moved.truncate(self.store_max);
-        dead.truncate(self.store_max);
-        released.truncate(self.store_max);
+        let Endings { done, moved, dead, released } = self.held.endings(now, self.store_max);
         let has_read = self.reads_with(&done);
         let (claims, command): (Vec<Claim>, _) = if has_read {
-            (done.clone(), Command::FinishAndRead(done, self.settings.batch_size))
+            (done.clone(), Command::FinishAndRead(done, self.quantity()))
         } else if !done.is_empty() {
             (done.clone(), Command::Finish(done))
         } else if !moved.is_empty() {
@@ -563,20 +473,14 @@ impl ConsumerMachine {
         };
         let jobs: Vec<_> = claims.into_iter().map(|claim| claim.msg_id).collect();
         for msg_id in &jobs {
-            if let Some(held) = self.held.get_mut(msg_id)
-                && held.visible_at <= now
-                && !held.has_lapsed
-            {
-                held.has_lapsed = true;
-                self.stats.lapsed += 1;
-            }
+            self.count_lapsed(*msg_id, now);
         }
         self.in_flight = Some(match has_read {
             true => {
                 self.must_read = false;
                 InFlight::FinishAndRead { sent: now, jobs }
             }
-            false => InFlight::Store { jobs },
+            false => InFlight::Store { jobs, is_bury: matches!(command, Command::Bury(_)) },
         });
         Some(command)
     }
@@ -584,10 +488,10 @@ impl ConsumerMachine {
     /// Returns whether the statement that finishes these jobs also reads the next ones: these are all that it has.
     fn reads_with(&self, done: &[Claim]) -> bool {
         let is_in_doubt =
-            |claim: &Claim| self.held.get(&claim.msg_id).is_none_or(|held| held.is_in_doubt);
+            |claim: &Claim| self.held.jobs.get(&claim.msg_id).is_none_or(|held| held.is_in_doubt);
         // With a refused finish, the read would be undone too.
         let is_refused = self.store_max < usize::MAX;
-        let is_all = self.held.len() == done.len();
+        let is_all = self.held.jobs.len() - self.held.deferred() == done.len();
         self.must_read
             && is_all
             && !self.is_stopping
@@ -596,40 +500,92 @@ impl ConsumerMachine {
             && !done.iter().any(is_in_doubt)
     }
 
-    fn handle_read(&mut self, sent: Instant, messages: Vec<Message>, is_full: bool) {
+    fn handle_read(&mut self, sent: Instant, found: Found) {
         self.stats.reads += 1;
-        self.must_read |= is_full;
+        self.must_read |= found.is_full;
         let visible_at = sent + self.settings.visibility;
-        messages.into_iter().for_each(|one| self.take(one, visible_at));
+        found.messages.into_iter().for_each(|one| self.take_message(one, visible_at));
+        for claim in found.left_out {
+            self.take(claim, visible_at, State::Ended(Ending::Released));
+        }
+        for (claim, reason) in found.too_large {
+            self.take(claim, visible_at, State::Ended(Ending::Dead(reason)));
+        }
     }
 
     fn handle_all_stored(
         &mut self,
         now: Instant,
         jobs: &[i64],
-        mut changed: Vec<i64>,
+        fates: &Fates,
         effects: &mut Vec<Effect>,
     ) {
-        changed.sort_unstable();
         for msg_id in jobs {
-            let is_changed = changed.binary_search(msg_id).is_ok();
-            self.handle_stored(now, *msg_id, is_changed, effects);
+            self.handle_stored(now, *msg_id, fates.of(*msg_id), effects);
         }
-        if self.ended().next().is_none() {
+        if !self.held.has_ended() {
             self.store_max = usize::MAX;
         }
     }
 
-    fn handle_stored(
-        &mut self,
-        now: Instant,
-        msg_id: i64,
-        is_changed: bool,
-        effects: &mut Vec<Effect>,
-    ) {
-        match self.held.get_mut(&msg_id) {
-            Some(held) if !is_changed && held.is_in_doubt => held.is_unknown = true,
-            _ => self.handle_end(now, msg_id, is_changed, effects),
+    /// Handles that the ends of these jobs are not stored.
+    fn handle_not_stored(&mut self, now: Instant, jobs: &[i64], failed: Failed) -> Vec<Effect> {
+        match (failed, jobs) {
+            (Failed::InDoubt, _) => {
+                for msg_id in jobs {
+                    self.held.jobs.entry(*msg_id).and_modify(|held| held.is_in_doubt = true);
+                }
+                // A second release could be one of the next read, which has the same number.
+                let (is_stopping, unstored) = (self.is_stopping, &mut self.unstored);
+                self.held.jobs.retain(|_, held| {
+                    let is_lost = held.is_in_doubt && held.state == State::Ended(Ending::Released);
+                    *unstored += u64::from(is_lost && is_stopping && !held.is_cancelled);
+                    !is_lost
+                });
+            }
+            (Failed::Refused, [msg_id]) => {
+                self.stats.refused += 1;
+                if let Some(held) = self.held.jobs.remove(msg_id)
+                    && let State::Ended(Ending::Dead(reason)) = held.state
+                {
+                    // It is read once more, without an attempt.
+                    self.reasons.insert(*msg_id, reason);
+                    if self.reasons.len() > REASONS_MAX {
+                        self.reasons.pop_first();
+                    }
+                }
+                if !self.held.has_ended() {
+                    self.store_max = usize::MAX;
+                }
+                return vec![Effect::Refused { msg_id: *msg_id }];
+            }
+            // One by one, until it is known which of them is refused.
+            (Failed::Refused, _) => self.store_max = 1,
+            (Failed::Undone, _) => {
+                for msg_id in jobs {
+                    self.held.defer_repeated(*msg_id, now);
+                }
+            }
+        }
+        Vec::new()
+    }
+
+    fn handle_stored(&mut self, now: Instant, msg_id: i64, fate: Fate, effects: &mut Vec<Effect>) {
+        let Some(held) = self.held.jobs.get(&msg_id) else { return };
+        match fate {
+            Fate::Locked => {
+                self.stats.locked += 1;
+                self.held.handle_locked(msg_id, now);
+            }
+            Fate::Changed => self.handle_end(now, msg_id, true, effects),
+            // The first statement was executed.
+            Fate::Removed if held.is_in_doubt => self.handle_end(now, msg_id, true, effects),
+            Fate::Removed if held.state == State::Ended(Ending::Done) && !held.has_lapsed => {
+                // No other reader could have it: its handler has finished it itself.
+                self.held.jobs.remove(&msg_id);
+                self.stats.removed += 1;
+            }
+            Fate::Removed | Fate::Taken => self.handle_end(now, msg_id, false, effects),
         }
     }
 
@@ -641,8 +597,9 @@ impl ConsumerMachine {
         is_stored: bool,
         effects: &mut Vec<Effect>,
     ) {
-        let Some(held) = self.held.remove(&msg_id) else { return };
+        let Some(held) = self.held.jobs.remove(&msg_id) else { return };
         let State::Ended(ending) = held.state else { return };
+        self.reasons.remove(&msg_id);
         if !is_stored {
             self.stats.overtaken += 1;
             effects.push(Effect::Overtaken { msg_id });
@@ -669,14 +626,27 @@ impl ConsumerMachine {
         }
     }
 
+    /// Returns how many messages one read returns at most.
+    fn quantity(&self) -> usize {
+        let free = self.settings.concurrency.saturating_sub(self.running);
+        if self.is_slow { self.settings.batch_size.min(free) } else { self.settings.batch_size }
+    }
+
     fn read(&mut self, now: Instant) -> Option<Command> {
-        let has_room = self.waiting.is_empty() && self.held.len() <= self.settings.concurrency;
-        if !self.must_read || !has_room || self.is_stopping {
+        let (deferred, quantity) = (self.held.deferred(), self.quantity());
+        let held = self.held.jobs.len() - deferred;
+        let has_room = self.waiting.is_empty() && held <= self.settings.concurrency;
+        if !self.must_read
+            || !has_room
+            || deferred > DEFERRED_MAX
+            || quantity == 0
+            || self.is_stopping
+        {
             return None;
         }
         self.must_read = false;
         self.in_flight = Some(InFlight::Read { sent: now });
-        Some(Command::Read(self.settings.batch_size))
+        Some(Command::Read(quantity))
     }
 
     /// Returns the delay after this number of attempts: half of a time that doubles with each attempt, and a random part of the other half.
@@ -687,16 +657,5 @@ impl ConsumerMachine {
         let half = u64::try_from(limit.as_nanos() / 2).unwrap_or(u64::MAX);
         let jitter = self.random.number() % half.saturating_add(1).max(1);
         limit.saturating_sub(Duration::from_nanos(half - jitter))
-    }
-}
-
-impl Held {
-    fn claim(&self, msg_id: i64) -> Claim {
-        Claim { msg_id, attempt: self.attempt }
-    }
-
-    /// Returns whether its visibility timeout is extended.
-    fn is_extended(&self) -> bool {
-        !self.is_taken && matches!(self.state, State::Waiting | State::Running)
     }
 }

@@ -71,15 +71,10 @@ impl Message {
 
     /// Parses the rows of a statement with [`MESSAGE_COLUMNS`].
     pub(super) fn from_rows(rows: &Rows) -> Result<Vec<Self>, Error> {
-        Self::from_each(rows.iter())
+        rows.iter().map(|row| Self::from_row(row).ok_or_else(malformed)).collect()
     }
 
-    /// Parses some of these rows.
-    pub(super) fn from_each<'a>(rows: impl Iterator<Item = Row<'a>>) -> Result<Vec<Self>, Error> {
-        rows.map(|row| Self::from_row(row).ok_or_else(malformed)).collect()
-    }
-
-    fn from_row(row: Row<'_>) -> Option<Self> {
+    pub(super) fn from_row(row: Row<'_>) -> Option<Self> {
         let micros = |column| row.get(column)?.parse().ok();
         Some(Self {
             msg_id: row.get(0)?.parse().ok()?,

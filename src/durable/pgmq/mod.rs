@@ -7,12 +7,17 @@
 //! - [`Version`] is which pgmq a database has: 1.5 or later, as an extension or as plain SQL.
 
 mod builder;
+mod command;
+mod fate;
+mod found;
+mod held;
 mod job;
 mod machine;
 mod message;
 mod metrics;
 mod queue;
 mod refusal;
+mod rest;
 mod running;
 mod runs;
 mod settings;

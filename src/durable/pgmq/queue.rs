@@ -460,8 +460,8 @@ pub(super) fn read_sql() -> String {
     )
 }
 
-/// The statement that checks a queue. It returns the name of its table, whether it exists, the rights that the role lacks for it, and whether it has the
-/// trigger of the notifications.
+/// The statement that checks a queue. It returns the name of its table, whether it exists, the rights that the role lacks for it, whether it has the
+/// trigger of the notifications, and whether texts are sent with the bytes that the server has.
 pub(super) const QUEUE_SQL: &str = include_str!("sql/queue.sql");
 
 /// The statement that reads the throttle of a table. The trigger searches the name of the table without `q_`.

@@ -27,6 +27,8 @@ pub(super) fn explained(error: Error) -> Error {
 
 const RIGHTS_HINT: &str = "grant the role USAGE on the schema pgmq, EXECUTE on its functions, and SELECT, INSERT, UPDATE and DELETE on the tables of the queue";
 
+const DEAD_LETTER_HINT: &str = "grant the role INSERT and SELECT on the table of the dead-letter queue and, if the queue has notifications, SELECT and UPDATE on pgmq.notify_insert_throttle";
+
 /// The error of a database without pgmq.
 #[cold]
 pub(super) fn missing_pgmq() -> Error {
@@ -54,6 +56,21 @@ pub(super) fn missing_queue(name: &str) -> Error {
 pub(super) fn missing_rights(name: &str, rights: &str) -> Error {
     let message = format!("the role lacks rights for the queue {name:?}: {rights}");
     Error::new(ErrorKind::Schema, message).with_hint(RIGHTS_HINT)
+}
+
+/// The error of a role that cannot send to the dead-letter queue.
+#[cold]
+pub(super) fn missing_dead_letter_rights(name: &str, rights: &str) -> Error {
+    let message = format!("the role cannot send to the dead-letter queue {name:?}: {rights}");
+    Error::new(ErrorKind::Schema, message).with_hint(DEAD_LETTER_HINT)
+}
+
+/// Returns whether a statement may succeed later, although the server has refused it: a timeout, a lock, a state of the server.
+pub(super) fn is_passing(error: &Error) -> bool {
+    let is_of_state = |code: &str| {
+        ["25", "55", "58"].iter().any(|class| code.starts_with(class)) || code == "57014"
+    };
+    error.is_transient() || error.sqlstate().is_some_and(is_of_state)
 }
 
 /// Returns whether a consumer tries again after this error. It does so while the error can pass without a change of the program or of the queue.

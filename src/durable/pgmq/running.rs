@@ -52,8 +52,8 @@ impl RunningConsumer {
         self.shared.last_error()
     }
 
-    /// Returns whether notifications wake the consumer at the moment, and if not, why. `None` if it is
-    /// [woken by](super::ConsumerBuilder::woken_by) a worker of the user, and after the end.
+    /// Returns whether notifications wake the consumer at the moment, and if not, why. `None` after the end, and if it is
+    /// [woken by](super::ConsumerBuilder::woken_by) a worker of the user: [`Wakeups::status`](crate::Wakeups::status) has it then.
     #[must_use]
     pub fn status(&self) -> Option<WakeupsStatus> {
         self.shared.status()
@@ -64,11 +64,12 @@ impl RunningConsumer {
         self.shared.advance(Phase::Stopping, Some(timeout));
     }
 
-    /// Starts no more jobs, gives those back that were read and not started, so that others take them at once, and lets running handlers end. At the
-    /// end of `timeout` they are cancelled: their futures are dropped at their next await, and their jobs are given back.
+    /// Starts no more jobs, gives those back that were read and not started, and lets running handlers end. At the end of `timeout` they are
+    /// cancelled: their futures are dropped at their next await, and their jobs are given back. A job that is given back has used no attempt, and a
+    /// notification on [`Queue::channel`](super::Queue::channel) wakes other consumers, also if pgmq sends none.
     ///
-    /// It takes at most `timeout`, and four seconds more: one for a handler that has not reached its next await, one in which the server stores what
-    /// has ended, and two to close the sessions.
+    /// It takes at most `timeout`, and five seconds more: one for a handler that has not reached its next await, one in which the server stores what
+    /// has ended, and three to close the sessions.
     ///
     /// A handler that waits for the stop of its own consumer is cancelled at the end of `timeout`. Use [`request_stop`](Self::request_stop) there.
     ///

@@ -34,9 +34,14 @@ pub struct ConsumerStats {
     pub lapsed: u64,
     /// Jobs that another reader has taken or removed while this consumer had them. What their handler did happens twice.
     pub overtaken: u64,
-    /// Jobs that were given back without an attempt, because the consumer stops, or because their visibility timeout had passed before they were
-    /// started.
+    /// Jobs that were given back without an attempt: because the consumer stops, because all handlers were busy for a third of the visibility
+    /// timeout, because it had passed before they were started, or because they did not fit into a result with the others.
     pub released: u64,
+    /// Jobs that were not in the queue any more when their handler had succeeded, and whose visibility timeout had not passed: the handler has
+    /// archived or deleted its job itself.
+    pub removed: u64,
+    /// Statements that found a job locked by another transaction, each job counted. They are repeated for it, at most a second later.
+    pub locked: u64,
     /// Jobs whose end the server refused to store, for example because the archive has a row with their id. They are read again after their visibility
     /// timeout. [`last_error`](super::RunningConsumer::last_error) has the reason.
     pub refused: u64,

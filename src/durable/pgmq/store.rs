@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use super::fate::Fates;
+use super::found::Found;
 use super::machine::{Answer, Claim, Command};
-use super::message::{MESSAGE_COLUMNS, Message};
-use super::queue::{
-    QUEUE_SQL, Queue, THROTTLE_SQL, channel_of_table, ids, quantity, read_sql, seconds, throttle,
-};
-use super::refusal::{explained, missing_queue, missing_rights};
+use super::message::MESSAGE_COLUMNS;
+use super::queue::{QUEUE_SQL, Queue, THROTTLE_SQL, channel_of_table, quantity, seconds, throttle};
+use super::refusal::{explained, missing_dead_letter_rights, missing_queue, missing_rights};
 use super::settings::{Finish, TIME_MAX};
 use super::telemetry;
 use super::version::{VERSION_SQL, Version};
@@ -20,11 +20,30 @@ use crate::error::{Error, ErrorKind};
 use crate::proto::session::{Row, Rows};
 use crate::proto::wire::quote_identifier;
 
+/// The statement that checks a dead-letter queue. It returns whether it exists, and the rights that the role lacks to send to it.
+const DEAD_LETTER_SQL: &str = include_str!("sql/dead_letter.sql");
+
 /// The throttle of pgmq, if the role may not read it.
 const THROTTLE: Duration = Duration::from_millis(250);
 
 /// How many times the quantity of a read is divided by four because its result is too large.
 const DIVISIONS_MAX: u32 = 16;
+
+/// After how many full reads a larger one is tried again.
+const DIVIDED_READS: u32 = 16;
+
+/// The part of the limit of a result that is left for the columns and for what a statement returns of finished jobs: an eighth, which is 8 KiB of
+/// the least limit.
+const RESULT_RESERVE: u64 = 8;
+
+/// What a message needs in a result besides its data: the text of its numbers, and the places of its values.
+const ROW_BYTES: u64 = 256;
+
+/// The longest name of a channel.
+const CHANNEL_BYTES_MAX: usize = 63;
+
+/// The least limit of a result: `Config::result_limit_bytes`.
+const RESULT_BYTES_MIN: usize = 64 * 1024;
 
 /// A session, and the statements for a queue.
 #[derive(Debug)]
@@ -36,10 +55,19 @@ pub(super) struct JobStore {
     dead_letter: Option<Queue>,
     /// `None` before the first session.
     statements: Option<Statements>,
-    /// That of the notifications of the queue, as it was when the session began.
+    /// That of the notifications of the queue, as it was at the last poll, or when the session began.
     throttle: Option<Duration>,
-    /// How many more reads are smaller, because a result was too large.
+    /// It is read again before the next read.
+    is_throttle_old: bool,
+    has_throttle: bool,
+    /// There is a trigger for notifications, and no throttle: pgmq sends none.
+    is_unannounced: bool,
+    /// The bytes of messages that fit into a result.
+    limit: u64,
+    /// How many times the quantity of a read is divided by four at the moment, because not all messages fitted into a result.
     division: u32,
+    /// The full reads with this division.
+    divided_reads: u32,
 }
 
 /// The texts of the statements, with the name of the table of the queue.
@@ -52,7 +80,6 @@ struct Statements {
     finish: Prepared,
     finish_and_read: Prepared,
     bury: Prepared,
-    find: Prepared,
 }
 
 impl JobStore {
@@ -65,6 +92,7 @@ impl JobStore {
         dead_letter: Option<Queue>,
     ) -> Self {
         let usage = SessionUse { name: "queue", explained };
+        let bytes = config.effective().result_limit_bytes().max(RESULT_BYTES_MIN) as u64;
         Self {
             session: LogSession::with_use(config, limit, usage),
             queue,
@@ -73,7 +101,12 @@ impl JobStore {
             dead_letter,
             statements: None,
             throttle: None,
+            is_throttle_old: false,
+            has_throttle: false,
+            is_unannounced: false,
+            limit: bytes - bytes / RESULT_RESERVE,
             division: 0,
+            divided_reads: 0,
         }
     }
 
@@ -92,20 +125,38 @@ impl JobStore {
 
     async fn check(&mut self) -> Result<(), Error> {
         let version = Version::from_rows(&self.session.query(VERSION_SQL, &[]).await?)?;
-        if let Some(dead_letter) = self.dead_letter.clone() {
-            self.table(&dead_letter).await?;
+        // Later a dead-letter queue that was dropped or refuses is no reason to handle no more jobs.
+        if let Some(dead_letter) = self.dead_letter.clone()
+            && self.statements.is_none()
+        {
+            self.check_dead_letter(&dead_letter).await?;
         }
-        let (table, is_notified) = self.table(&self.queue.clone()).await?;
-        self.throttle = match is_notified && version.has_throttle() {
+        let (table, is_notified, is_sent_as_stored) = self.table(&self.queue.clone()).await?;
+        self.has_throttle = version.has_throttle();
+        self.throttle = match is_notified && self.has_throttle {
             true => self.stored_throttle(&table).await?,
             false => None,
         };
-        self.statements = Some(Statements::new(table, self.finish, self.dead_letter.is_some()));
+        self.is_throttle_old = false;
+        let size = Size { limit: self.limit, is_sent_as_stored };
+        self.statements =
+            Some(Statements::new(table, self.finish, self.dead_letter.is_some(), size));
         Ok(())
     }
 
-    /// Checks a queue. Returns the name of its table, and whether pgmq sends notifications for it.
-    async fn table(&mut self, queue: &Queue) -> Result<(String, bool), Error> {
+    /// Checks that the role can send to the dead-letter queue.
+    async fn check_dead_letter(&mut self, queue: &Queue) -> Result<(), Error> {
+        let rows = self.session.query(DEAD_LETTER_SQL, &[Some(queue.name())]).await?;
+        let row = rows.get(0).ok_or_else(malformed)?;
+        match (row.get(0), row.get(1)) {
+            (Some("t"), None | Some("")) => Ok(()),
+            (Some("t"), Some(rights)) => Err(missing_dead_letter_rights(queue.name(), rights)),
+            _ => Err(missing_queue(queue.name())),
+        }
+    }
+
+    /// Checks a queue. Returns the name of its table, whether pgmq sends notifications for it, and whether texts are sent as they are stored.
+    async fn table(&mut self, queue: &Queue) -> Result<(String, bool, bool), Error> {
         let rows = self.session.query(QUEUE_SQL, &[Some(queue.name())]).await?;
         let row = rows.get(0).ok_or_else(malformed)?;
         if row.get(1) != Some("t") {
@@ -114,16 +165,19 @@ impl JobStore {
         if let Some(rights) = row.get(2).filter(|rights| !rights.is_empty()) {
             return Err(missing_rights(queue.name(), rights));
         }
-        Ok((row.get(0).ok_or_else(malformed)?.to_owned(), row.get(3) == Some("t")))
+        let table = row.get(0).ok_or_else(malformed)?.to_owned();
+        Ok((table, row.get(3) == Some("t"), row.get(4) == Some("t")))
     }
 
     async fn stored_throttle(&mut self, table: &str) -> Result<Option<Duration>, Error> {
         match self.session.query(THROTTLE_SQL, &[Some(table)]).await {
             Ok(rows) => {
                 let found = throttle(&rows);
-                if found.is_none() {
+                // It is logged once, not at each poll.
+                if found.is_none() && !std::mem::replace(&mut self.is_unannounced, true) {
                     telemetry::not_notified(self.queue.name());
                 }
+                self.is_unannounced = found.is_none();
                 Ok(found.filter(|throttle| !throttle.is_zero()))
             }
             Err(error) if error.sqlstate() == Some("42501") => Ok(Some(THROTTLE)),
@@ -135,14 +189,38 @@ impl JobStore {
         self.throttle
     }
 
+    /// Lets the next read be preceded by one of the throttle, which may have been changed.
+    pub(super) fn refresh_throttle(&mut self) {
+        self.is_throttle_old = self.has_throttle;
+    }
+
+    async fn read_throttle(&mut self) -> Result<(), Error> {
+        self.is_throttle_old = false;
+        let Some(table) = self.statements.as_ref().map(|one| one.table.clone()) else {
+            return Ok(());
+        };
+        let name = self.queue.name().to_owned();
+        let rows = self.session.query(QUEUE_SQL, &[Some(&name)]).await?;
+        let is_notified = rows.get(0).and_then(|row| row.get(3)) == Some("t");
+        self.throttle = match is_notified {
+            true => self.stored_throttle(&table).await?,
+            false => None,
+        };
+        Ok(())
+    }
+
     /// Returns the channel of pgmq's notifications, if LISTEN takes it: lower case can be longer than what it is made of.
     pub(super) fn channel(&self) -> Option<String> {
         let table = &self.statements.as_ref()?.table;
-        Some(channel_of_table(table)).filter(|channel| channel.len() <= 63)
+        Some(channel_of_table(table)).filter(|channel| channel.len() <= CHANNEL_BYTES_MAX)
     }
 
     pub(super) async fn execute(&mut self, command: &Command) -> Result<Answer, Error> {
         self.open().await?;
+        // Not before a statement that stores ends: they are not the cause if this fails.
+        if self.is_throttle_old && matches!(command, Command::Read(_)) {
+            self.read_throttle().await?;
+        }
         match command {
             Command::Read(limit) => self.read(*limit).await,
             Command::SetVisibility(jobs) => {
@@ -165,11 +243,6 @@ impl JobStore {
                 changed(self.session.execute(sql, &parameters).await)
             }
             Command::FinishAndRead(jobs, limit) => self.finish_and_read(jobs, *limit).await,
-            Command::Find(msg_ids) => {
-                let sql = &mut self.statements.as_mut().ok_or_else(malformed)?.find;
-                let msg_ids = array::numbers(msg_ids);
-                changed(self.session.execute(sql, &[Some(&*msg_ids)]).await)
-            }
             Command::Bury(jobs) => {
                 let reasons = array::texts(jobs.iter().map(|(_, reason)| &**reason));
                 let (msg_ids, attempts) = claims(jobs.iter().map(|(claim, _)| claim));
@@ -190,8 +263,8 @@ impl JobStore {
         let text = quantity(limit);
         let parameters = [Some(self.queue.name()), Some(&self.visibility), Some(&text)];
         let answer = self.session.execute(sql, &parameters).await;
-        let messages = Message::from_rows(&self.checked_size(answer)?)?;
-        Ok(Answer::Read { is_full: messages.len() >= limit, messages })
+        let rows = self.checked_size(answer)?;
+        Ok(Answer::Read(self.found(rows.iter(), limit)?))
     }
 
     async fn finish_and_read(&mut self, jobs: &[Claim], limit: usize) -> Result<Answer, Error> {
@@ -203,27 +276,47 @@ impl JobStore {
             [Some(&*msg_ids), Some(&attempts), name, Some(&self.visibility), Some(&text)];
         let answer = self.session.execute(sql, &parameters).await;
         let rows = self.checked_size(answer)?;
-        // The ids of those that are finished have no other value.
+        // A job that was to be finished has the number of its reads nowhere.
         let is_message = |row: &Row<'_>| row.get(1).is_some();
-        let changed =
-            rows.iter().filter(|row| !is_message(row)).map(|row| row.get(0)?.parse().ok());
-        let changed = changed.collect::<Option<_>>().ok_or_else(malformed)?;
-        let messages = Message::from_each(rows.iter().filter(is_message))?;
-        Ok(Answer::FinishedAndRead { changed, is_full: messages.len() >= limit, messages })
+        let fates = Fates::from_each(rows.iter().filter(|row| !is_message(row)), 4)?;
+        let found = self.found(rows.iter().filter(is_message), limit)?;
+        Ok(Answer::FinishedAndRead(fates, found))
     }
 
-    /// Returns how many messages are read, if results were too large.
+    /// Returns how many messages are read, if not all fitted into a result.
     fn divided(&self, limit: usize) -> usize {
         (limit >> (2 * self.division.min(DIVISIONS_MAX))).max(1)
     }
 
-    /// Lets the next reads be smaller if a result was too large. Those that were read are visible again after their timeout.
+    /// Parses messages. The next reads are smaller if not all have fitted, and larger after several that were full: each message that does not fit
+    /// is read and given back, which the server writes twice.
+    fn found<'a>(
+        &mut self,
+        rows: impl Iterator<Item = Row<'a>>,
+        quantity: usize,
+    ) -> Result<Found, Error> {
+        let found = Found::from_each(rows, quantity, self.limit)?;
+        if !found.left_out.is_empty() {
+            self.divide();
+        } else if self.division > 0 && found.is_full {
+            self.divided_reads += 1;
+            if self.divided_reads >= DIVIDED_READS {
+                (self.division, self.divided_reads) = (self.division - 1, 0);
+            }
+        }
+        Ok(found)
+    }
+
+    fn divide(&mut self) {
+        (self.division, self.divided_reads) = (self.division.saturating_add(1), 0);
+    }
+
+    /// Lets the next reads be smaller if a result was too large nevertheless, because it has so many messages. Those that were read are visible again
+    /// after their timeout, with an attempt more.
     fn checked_size(&mut self, answer: Result<Rows, Error>) -> Result<Rows, Error> {
-        self.division = match &answer {
-            Ok(_) => self.division.saturating_sub(1),
-            Err(error) if error.kind() == ErrorKind::Unsupported => self.division.saturating_add(1),
-            Err(_) => self.division,
-        };
+        if answer.as_ref().is_err_and(|error| error.kind() == ErrorKind::Unsupported) {
+            self.divide();
+        }
         answer
     }
 
@@ -233,52 +326,87 @@ impl JobStore {
 }
 
 impl Statements {
-    fn new(table: String, finish: Finish, has_dead_letter: bool) -> Self {
+    /// None of them waits for the lock of a row, and each that changes jobs returns the [fate](Fates) of each.
+    fn new(table: String, finish: Finish, has_dead_letter: bool, size: Size) -> Self {
         let mut name = String::from("pgmq.");
         quote_identifier(&table, &mut name);
         let jobs = "ROWS FROM (pg_catalog.unnest($1::bigint[]), pg_catalog.unnest($2::integer[])";
-        let is_held = "queue.msg_id = job.msg_id AND queue.read_ct = job.attempt";
-        let set_visibility = format!(
-            "UPDATE {name} AS queue SET vt = pg_catalog.clock_timestamp() + job.millis * interval '1 millisecond' \
-             FROM {jobs}, pg_catalog.unnest($3::bigint[])) AS job (msg_id, attempt, millis) WHERE {is_held} RETURNING queue.msg_id"
-        );
-        let release = format!(
-            "UPDATE {name} AS queue SET vt = pg_catalog.clock_timestamp(), read_ct = queue.read_ct - 1 \
-             FROM {jobs}) AS job (msg_id, attempt) WHERE {is_held} RETURNING queue.msg_id"
-        );
+        // Jobs that are locked are left out.
         let held = |columns: &str, more: &str, alias: &str| {
             format!(
                 "held AS MATERIALIZED (SELECT queue.msg_id{columns} FROM {name} AS queue \
-                 JOIN {jobs}{more}) AS job (msg_id, attempt{alias}) ON {is_held} ORDER BY queue.msg_id FOR UPDATE OF queue)"
+                 JOIN {jobs}{more}) AS job (msg_id, attempt{alias}) ON queue.msg_id = job.msg_id AND queue.read_ct = job.attempt \
+                 ORDER BY queue.msg_id FOR UPDATE OF queue SKIP LOCKED)"
             )
         };
+        // The row of a job that was not changed is searched for alone: a queue can be long.
+        let fate = format!(
+            "CASE WHEN changed.msg_id IS NOT NULL THEN 'changed' ELSE (SELECT CASE WHEN queue.read_ct = job.attempt THEN 'locked' ELSE 'taken' END \
+             FROM {name} AS queue WHERE queue.msg_id = job.msg_id LIMIT 1) END"
+        );
+        let from = format!(
+            "FROM {jobs}) AS job (msg_id, attempt) LEFT JOIN changed ON changed.msg_id = job.msg_id"
+        );
+        // Another consumer may have a free handler. It listens to the channel of pgmq, also if pgmq sends nothing. One that is too long has no listener.
+        let channel = channel_of_table(&table);
+        let notified = |is_visible: &str| match channel.len() <= CHANNEL_BYTES_MAX {
+            false => String::new(),
+            true => {
+                let channel = channel.replace('\\', "\\\\").replace('\'', "''");
+                format!(
+                    ", (SELECT pg_catalog.pg_notify(E'{channel}', '') FROM changed WHERE {is_visible} LIMIT 1)"
+                )
+            }
+        };
+        let set_visibility = format!(
+            "WITH {}, changed AS (UPDATE {name} AS queue SET vt = pg_catalog.clock_timestamp() + held.millis * interval '1 millisecond' \
+             FROM held WHERE queue.msg_id = held.msg_id RETURNING queue.msg_id, held.millis) SELECT job.msg_id, {fate}{} {from}",
+            held(", job.millis", ", pg_catalog.unnest($3::bigint[])", ", millis"),
+            notified("changed.millis = 0")
+        );
+        let release = format!(
+            "WITH {}, changed AS (UPDATE {name} AS queue SET vt = pg_catalog.clock_timestamp(), read_ct = queue.read_ct - 1 \
+             FROM held WHERE queue.msg_id = held.msg_id RETURNING queue.msg_id) SELECT job.msg_id, {fate}{} {from}",
+            held("", "", ""),
+            notified("true")
+        );
         let end = |function: &str, from: &str| {
             format!(
-                "SELECT done.msg_id FROM (SELECT pg_catalog.array_agg(msg_id) AS msg_ids FROM {from}) AS jobs, \
-                 LATERAL pgmq.{function}($3::text, jobs.msg_ids) AS done (msg_id)"
+                "changed AS MATERIALIZED (SELECT done.msg_id FROM (SELECT pg_catalog.array_agg(msg_id) AS msg_ids FROM {from}) AS jobs, \
+                 LATERAL pgmq.{function}($3::text, jobs.msg_ids) AS done (msg_id))"
             )
         };
         let function = match finish {
             Finish::Archive => "archive",
             Finish::Delete => "delete",
         };
-        // The quantity depends on what is finished, so the server finishes first.
-        let finish_and_read = format!(
-            "WITH {}, finished AS MATERIALIZED ({}) \
-             SELECT msg_id, NULL::integer, NULL::bigint, NULL::bigint, NULL::text, NULL::text FROM finished UNION ALL \
-             (SELECT {MESSAGE_COLUMNS} FROM pgmq.read($3::text, $4::integer, $5::integer + 0 * (SELECT pg_catalog.count(*) FROM finished)::integer) \
-             ORDER BY msg_id)",
+        let finish = format!(
+            "WITH {}, {} SELECT job.msg_id, {fate} {from}",
             held("", "", ""),
             end(function, "held")
         );
-        let finish = format!("WITH {} {}", held("", "", ""), end(function, "held"));
+        // The quantity depends on what is finished, so the server finishes first.
+        let finish_and_read = format!(
+            "WITH {}, {} SELECT job.msg_id, NULL::integer, NULL::bigint, NULL::bigint, {fate}, NULL::text, NULL::bigint {from} UNION ALL ({})",
+            held("", "", ""),
+            end(function, "held"),
+            found_sql(
+                "$4::integer, $5::integer + 0 * (SELECT pg_catalog.count(*) FROM changed)::integer",
+                "$3::text",
+                size
+            )
+        );
         let bury = match has_dead_letter {
             // Without another queue the archive is the only place where it is left.
-            false => format!("WITH {} {}", held("", "", ""), end("archive", "held")),
+            false => format!(
+                "WITH {}, {} SELECT job.msg_id, {fate} {from}",
+                held("", "", ""),
+                end("archive", "held")
+            ),
             true => format!(
                 "WITH {}, sent AS MATERIALIZED (SELECT msg_id, pgmq.send($5::text, pg_catalog.jsonb_build_object(\
                  'queue', $3::text, 'msg_id', msg_id, 'attempts', read_ct, 'reason', reason, \
-                 'enqueued_at', enqueued_at, 'message', message, 'headers', headers), 0) FROM held) {}",
+                 'enqueued_at', enqueued_at, 'message', message, 'headers', headers), 0) FROM held), {} SELECT job.msg_id, {fate} {from}",
                 held(
                     ", queue.read_ct, queue.enqueued_at, queue.message, queue.headers, job.reason",
                     ", pg_catalog.unnest($4::text[])",
@@ -287,18 +415,46 @@ impl Statements {
                 end(function, "sent")
             ),
         };
-        let find = format!("SELECT msg_id FROM {name} WHERE msg_id = ANY ($1::bigint[])");
+        let read = found_sql("$2::integer, $3::integer", "$1::text", size);
         Self {
             table,
-            read: Prepared::new(read_sql()),
+            read: Prepared::new(read),
             set_visibility: Prepared::new(set_visibility),
             release: Prepared::new(release),
             finish: Prepared::new(finish),
             finish_and_read: Prepared::new(finish_and_read),
             bury: Prepared::new(bury),
-            find: Prepared::new(find),
         }
     }
+}
+
+/// What fits into the result of a read.
+#[derive(Debug, Clone, Copy)]
+struct Size {
+    /// The bytes of messages.
+    limit: u64,
+    /// The session gets the bytes of a text that the server has. It gets UTF-8.
+    is_sent_as_stored: bool,
+}
+
+/// The statement that reads messages and leaves out the data of those that do not fit. It returns the size of these. A message that fits into no result
+/// counts for none of the others.
+fn found_sql(arguments: &str, queue: &str, size: Size) -> String {
+    let Size { limit, is_sent_as_stored } = size;
+    // The order of what `UPDATE … RETURNING` returns is not that of the ids.
+    let bytes = |column: &str| match is_sent_as_stored {
+        true => format!("coalesce(pg_catalog.octet_length({column}), 0)"),
+        false => {
+            format!("coalesce(pg_catalog.octet_length(pg_catalog.convert_to({column}, 'UTF8')), 0)")
+        }
+    };
+    let (message, headers) = (bytes("message"), bytes("headers"));
+    format!(
+        "SELECT msg_id, read_ct, enqueued, visible, CASE WHEN fits THEN message END, CASE WHEN fits THEN headers END, CASE WHEN NOT fits THEN size END \
+         FROM (SELECT *, size <= {limit} AND pg_catalog.sum(CASE WHEN size <= {limit} THEN size ELSE 0 END) OVER (ORDER BY msg_id) <= {limit} AS fits \
+         FROM (SELECT *, {ROW_BYTES}::bigint + {message} + {headers} AS size FROM (SELECT {MESSAGE_COLUMNS} FROM pgmq.read({queue}, {arguments}) OFFSET 0) \
+         AS found (msg_id, read_ct, enqueued, visible, message, headers) OFFSET 0) AS measured) AS chosen ORDER BY msg_id"
+    )
 }
 
 /// Writes the ids and the attempts as two arrays.
@@ -309,5 +465,5 @@ fn claims<'a>(claims: impl IntoIterator<Item = &'a Claim>) -> (String, String) {
 }
 
 fn changed(rows: Result<Rows, Error>) -> Result<Answer, Error> {
-    Ok(Answer::Changed(ids(&rows?)?))
+    Ok(Answer::Changed(Fates::from_each(rows?.iter(), 1)?))
 }

@@ -11,7 +11,8 @@ use tokio::time::{Sleep, sleep_until, timeout};
 
 use super::job::{DeadJob, Wanted};
 use super::machine::{Answer, Command, ConsumerMachine, Effect, End, Failed};
-use super::refusal::is_retried;
+use super::refusal::{is_passing, is_retried};
+use super::rest::Rest;
 use super::runs::{RunEnd, Runs, UserFunctions};
 use super::shared::ConsumerShared;
 use super::stopped::Stopped;
@@ -21,7 +22,7 @@ use crate::dispatcher::{Demand, Outcome, Phase};
 use crate::error::{Error, ErrorKind, contain};
 use crate::net;
 use crate::proto::supervisor::Backoff;
-use crate::wakeups::WakeWorker;
+use crate::wakeups::{Wake, WakeWorker};
 
 /// The time in which a cancelled handler must reach its next await.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
@@ -34,15 +35,6 @@ pub(super) const WANTED_MAX: usize = 64;
 
 /// The longest reason of a failure, in characters.
 const REASON_CHARS_MAX: usize = 2_048;
-
-/// The least time between two wake-ups: what arrives within it is one read, so a burst of notifications causes one more.
-const WAKE_PAUSE: Duration = Duration::from_millis(10);
-
-/// The longest time between two wake-ups because a burst is still arriving.
-const WAKE_PAUSE_MAX: Duration = Duration::from_millis(100);
-
-/// The notifications in the least time between two wake-ups that are a burst.
-const BURST_MIN: u64 = 64;
 
 /// The timer when nothing is due.
 const FAR: Duration = Duration::from_secs(3_600);
@@ -58,7 +50,7 @@ pub(super) struct ConsumerTask {
     statement: Option<Pin<Box<dyn Future<Output = Executed> + Send>>>,
     /// After a failure, no statement is begun before.
     paused_until: Option<Instant>,
-    /// The longest pause while the session is there.
+    /// The longest pause while there are jobs, whose visibility timeout must not pass.
     pause_max: Duration,
     backoff: Backoff,
     worker: WakeWorker,
@@ -74,18 +66,8 @@ pub(super) struct ConsumerTask {
     shared: Arc<ConsumerShared>,
     stopped: watch::Sender<Option<Stopped>>,
     error: Option<Error>,
-    /// Jobs whose end was not stored when the error came.
-    unstored: u64,
-}
-
-/// The time after a wake-up in which no other one is taken.
-#[derive(Debug, Clone, Copy)]
-struct Rest {
-    until: Instant,
-    /// When it ends although a burst is arriving.
-    latest: Instant,
-    /// The notifications that were received before.
-    received: u64,
+    /// The throttle is to be read again: the poll has come.
+    is_throttle_old: bool,
 }
 
 /// A handler that waits for more time.
@@ -114,7 +96,8 @@ pub(super) struct ConsumerParts {
 enum Event {
     Executed(Executed),
     Ended(Vec<RunEnd>),
-    Woken(bool),
+    /// `None`: the wake-ups are closed.
+    Woken(Option<Wake>),
     Wanted(Wanted),
     /// A time has come, or the demand has changed.
     Other,
@@ -143,7 +126,7 @@ impl ConsumerTask {
             shared: parts.shared,
             stopped: parts.stopped,
             error: None,
-            unstored: 0,
+            is_throttle_old: false,
         }
     }
 
@@ -208,6 +191,9 @@ impl ConsumerTask {
                         |reply: &Reply| jobs.iter().any(|(one, _)| one.msg_id == reply.msg_id);
                     self.replies.iter_mut().for_each(|reply| reply.is_sent |= is_of(reply));
                 }
+                if std::mem::take(&mut self.is_throttle_old) {
+                    store.refresh_throttle();
+                }
                 self.statement = Some(Box::pin(async move {
                     let answer = store.execute(&command).await;
                     (store, answer)
@@ -219,13 +205,8 @@ impl ConsumerTask {
     /// Ends the rest after a wake-up, unless a burst is still arriving.
     fn end_rest(&mut self) {
         let now = net::now();
-        let Some(rest) = self.rest.as_mut().filter(|rest| rest.until <= now) else { return };
-        let received = self.worker.stats().notifications;
-        let is_burst = received.saturating_sub(rest.received) >= BURST_MIN;
-        if is_burst && rest.latest > now {
-            (rest.until, rest.received) = (now + WAKE_PAUSE, received);
-        } else {
-            self.rest = None;
+        if let Some(rest) = self.rest.filter(|rest| rest.until <= now) {
+            self.rest = rest.at(now, self.worker.stats().notifications);
         }
     }
 
@@ -274,7 +255,7 @@ impl ConsumerTask {
                 return Poll::Ready(Event::Other);
             }
             if is_woken && let Poll::Ready(wake) = woken.as_mut().poll(cx) {
-                return Poll::Ready(Event::Woken(wake.is_ok()));
+                return Poll::Ready(Event::Woken(wake.ok()));
             }
             Poll::Pending
         })
@@ -285,18 +266,19 @@ impl ConsumerTask {
         let now = net::now();
         if self.poll_at.is_some_and(|at| at <= now) {
             self.poll_at = now.checked_add(self.interval);
+            self.is_throttle_old = true;
             self.machine.handle_woken(now);
         }
         match event {
             Event::Executed((store, answer)) => self.handle_executed(store, answer),
             Event::Ended(ended) => self.handle_ended(ended),
-            Event::Woken(true) => {
+            Event::Woken(Some(wake)) => {
+                self.is_throttle_old |= matches!(wake, Wake::Poll);
                 let received = self.worker.stats().notifications;
-                self.rest =
-                    Some(Rest { until: now + WAKE_PAUSE, latest: now + WAKE_PAUSE_MAX, received });
+                self.rest = Some(Rest::begin(now, received));
                 self.machine.handle_woken(now);
             }
-            Event::Woken(false) => self.poll_at = now.checked_add(self.interval),
+            Event::Woken(None) => self.poll_at = now.checked_add(self.interval),
             Event::Wanted(Wanted { msg_id, time, reply }) => {
                 match self.machine.handle_wanted(msg_id, time, now) {
                     Some(true) => drop(reply.send(Ok(()))),
@@ -326,25 +308,39 @@ impl ConsumerTask {
         for one in self.replies.extract_if(.., |one| one.is_sent) {
             let _ = one.reply.send(Err(error.clone()));
         }
-        let failed = match &error {
-            error if is_of_data(error) => Failed::Refused,
-            error if error.db_error().is_some_and(|error| !error.is_fatal()) => Failed::Undone,
-            _ => Failed::InDoubt,
-        };
-        self.machine.handle_failed(failed);
         self.shared.set_error(error.clone());
-        if !is_retried(&error) {
-            self.unstored = self.machine.stats().running + self.machine.handle_abandoned() as u64;
+        let Some(failed) = self.failure_of(&error) else {
+            self.machine.handle_abandoned();
             self.error = Some(error);
             return;
+        };
+        // The server has answered, and refuses the end of one job: that is no reason for the others to wait.
+        let pauses = failed != Failed::Refused || !self.machine.is_storing();
+        for effect in self.machine.handle_failed(net::now(), failed) {
+            self.apply(effect);
         }
-        let mut delay = self.backoff.next();
-        if failed != Failed::InDoubt {
-            // The session is there: the jobs that run keep their time.
-            delay = delay.min(self.pause_max);
+        if !pauses {
+            return;
         }
+        let delay = pause(self.backoff.next(), self.pause_max, self.machine.has_jobs());
         telemetry::retrying(&self.queue, &error, delay);
         self.paused_until = net::now().checked_add(delay);
+    }
+
+    /// Returns how a statement has failed, or `None` if the consumer ends.
+    fn failure_of(&self, error: &Error) -> Option<Failed> {
+        let is_of_server = error.db_error().is_some_and(|error| !error.is_fatal());
+        if is_of_server && !is_passing(error) {
+            // A dead-letter queue that was dropped is no reason to handle no more jobs.
+            let is_refused = self.machine.is_storing() && is_retried(error);
+            if is_refused || self.machine.is_burying() {
+                return Some(Failed::Refused);
+            }
+        }
+        if !is_retried(error) {
+            return None;
+        }
+        Some(if is_of_server { Failed::Undone } else { Failed::InDoubt })
     }
 
     fn apply(&mut self, effect: Effect) {
@@ -354,6 +350,15 @@ impl ConsumerTask {
                 for one in self.replies.extract_if(.., is_answered) {
                     let _ = one.reply.send(if is_held { Ok(()) } else { Err(not_held()) });
                 }
+            }
+            Effect::Locked { msg_id } => {
+                let is_answered = |one: &mut Reply| one.is_sent && one.msg_id == msg_id;
+                for one in self.replies.extract_if(.., is_answered) {
+                    let _ = one.reply.send(Err(locked()));
+                }
+            }
+            Effect::Refused { msg_id } => {
+                telemetry::refused(&self.queue, msg_id, self.shared.last_error().as_ref());
             }
             Effect::Overtaken { msg_id } => telemetry::overtaken(&self.queue, msg_id),
             Effect::Dead { msg_id, attempts, reason } => {
@@ -411,11 +416,12 @@ impl ConsumerTask {
         };
         let _ = timeout(CANCEL_TIMEOUT, join).await;
         let blocked = self.runs.jobs() as u64;
-        // One attempt, also during a pause.
+        // At once, also during a pause.
         self.paused_until = None;
         let _ = timeout(STORE_TIMEOUT, self.store_rest()).await;
-        // Those that are blocked are counted as such.
-        let unstored = self.unstored + self.machine.handle_abandoned() as u64;
+        // Those that are blocked or cancelled are counted as such.
+        self.machine.handle_abandoned();
+        let unstored = self.machine.unstored();
         self.shared.set_stats(self.machine.stats());
         if let Some(mut store) = self.store.take() {
             let _ = timeout(STORE_TIMEOUT, store.close()).await;
@@ -428,22 +434,28 @@ impl ConsumerTask {
         let _ = self.stopped.send(Some(Stopped { cancelled, blocked, unstored, error }));
     }
 
-    /// Executes statements until there is none left, or one fails.
+    /// Executes statements until there is none left. What fails is tried again after a pause, as long as the caller waits.
     async fn store_rest(&mut self) {
         loop {
             self.start_statement();
-            let Some(statement) = &mut self.statement else { return };
-            let (store, answer) = statement.await;
-            self.statement = None;
-            self.handle_executed(store, answer);
+            if let Some(statement) = &mut self.statement {
+                let (store, answer) = statement.await;
+                self.statement = None;
+                self.handle_executed(store, answer);
+                continue;
+            }
+            let next = self.paused_until.or_else(|| self.machine.next_time());
+            match next.filter(|_| self.error.is_none() && self.machine.has_jobs()) {
+                Some(at) => sleep_until(at.into()).await,
+                None => return,
+            }
         }
     }
 }
 
-/// Returns whether the server refuses data: a constraint or a trigger of the archive or the dead-letter queue.
-fn is_of_data(error: &Error) -> bool {
-    let classes = ["22", "23", "54", "P0"];
-    error.sqlstate().is_some_and(|code| classes.iter().any(|class| code.starts_with(class)))
+/// Returns the pause after a failure. With jobs it is short, also without a session: one that can be opened again must extend them in time.
+fn pause(delay: Duration, longest: Duration, has_jobs: bool) -> Duration {
+    if has_jobs { delay.min(longest) } else { delay }
 }
 
 /// Writes an error of the user with its causes.
@@ -468,4 +480,26 @@ fn shortened(text: &str) -> String {
 fn not_held() -> Error {
     let message = "the consumer does not have the job any more";
     Error::new(ErrorKind::Fenced, message)
+}
+
+#[cold]
+fn locked() -> Error {
+    let message =
+        "the job is locked by a transaction, for example one in which its handler finishes it";
+    let hint = "the lock keeps other readers from the job; extend it before the transaction";
+    Error::new(ErrorKind::Misuse, message).with_hint(hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An earlier version paused for up to 30 s after the loss of a session, while jobs lapsed.
+    #[test]
+    fn a_pause_with_jobs_is_shorter_than_what_is_left_of_their_timeout() {
+        let (long, short) = (Duration::from_secs(30), Duration::from_secs(5));
+        assert_eq!(pause(long, short, true), short);
+        assert_eq!(pause(short / 2, short, true), short / 2);
+        assert_eq!(pause(long, short, false), long);
+    }
 }

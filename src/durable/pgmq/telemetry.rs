@@ -58,6 +58,15 @@ pub(super) fn overtaken(queue: &str, msg_id: i64) {
 }
 
 #[cfg_attr(not(feature = "tracing"), allow(unused_variables, reason = "nothing is logged"))]
+pub(super) fn refused(queue: &str, msg_id: i64, error: Option<&Error>) {
+    #[cfg(feature = "tracing")]
+    let _ = contain(|| {
+        let error = error.map(|error| format!("{error:#}"));
+        tracing::warn!(queue, msg_id, error, "the server refuses to store the end of a job");
+    });
+}
+
+#[cfg_attr(not(feature = "tracing"), allow(unused_variables, reason = "nothing is logged"))]
 pub(super) fn retrying(queue: &str, error: &Error, delay: Duration) {
     #[cfg(feature = "tracing")]
     let _ = contain(|| {

@@ -5,6 +5,8 @@ mod random;
 
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
+use super::fate::{Fate, Fates};
+use super::found::Found;
 use super::machine::{Answer, Claim, Command, ConsumerMachine};
 use super::message::Message;
 use super::settings::ConsumerSettings;
@@ -44,7 +46,17 @@ fn claim(msg_id: i64, attempt: u32) -> Claim {
 fn read(machine: &mut ConsumerMachine, now: Instant, messages: Vec<Message>) {
     assert_eq!(machine.poll_command(now), Some(Command::Read(3)));
     let is_full = messages.len() >= 3;
-    machine.handle_answer(now, Answer::Read { messages, is_full });
+    machine.handle_answer(now, found(messages, is_full));
+}
+
+/// The answer to a read.
+fn found(messages: Vec<Message>, is_full: bool) -> Answer {
+    Answer::Read(Found { messages, is_full, ..Found::default() })
+}
+
+/// These were changed, and the others are with another reader.
+fn fates(changed: &[i64]) -> Fates {
+    Fates::new(changed.iter().map(|msg_id| (*msg_id, Fate::Changed)))
 }
 
 /// Starts what may run. Returns the ids.

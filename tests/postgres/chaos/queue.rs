@@ -1,11 +1,11 @@
-//! Consumers of a queue of pgmq, their listeners, backends and the server are killed at random: every job is finished or put aside, each once, and no
-//! attempt has the number of another one.
+//! Consumers of a queue of pgmq, their listeners, backends and the server are killed at random: every job is finished or put aside, each once, no two
+//! live workers run a job within its visibility timeout, and no attempt has the number of another one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use pgbell::durable::pgmq::{ConsumerStats, Job, Queue};
 use pgbell::proto::route::PseudoRandom;
@@ -39,11 +39,48 @@ fn is_expected(error: &Error) -> bool {
     error.is_transient() || error.kind() == ErrorKind::Closed
 }
 
-/// A call of a handler.
-#[derive(Debug, Clone, Copy)]
+/// A run of a handler.
+#[derive(Debug, Clone)]
 struct Attempt {
-    begun: Instant,
-    has_succeeded: bool,
+    number: u32,
+    worker: u64,
+    begun: SystemTime,
+    /// `None` while it runs.
+    ended: Option<(SystemTime, Outcome)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Succeeded,
+    Failed,
+    /// Its consumer was stopped or killed.
+    Dropped,
+}
+
+impl Attempt {
+    fn outcome(&self) -> Option<Outcome> {
+        self.ended.map(|(_, outcome)| outcome)
+    }
+}
+
+/// Stores the end of a run, also if its future is dropped.
+struct Ending {
+    run: Arc<Run>,
+    msg_id: i64,
+    index: usize,
+    outcome: Outcome,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let end = Some((SystemTime::now(), self.outcome));
+        let mut attempts = self.run.attempts.lock().unwrap();
+        if let Some(attempt) =
+            attempts.get_mut(&self.msg_id).and_then(|all| all.get_mut(self.index))
+        {
+            attempt.ended = end;
+        }
+    }
 }
 
 /// What all threads and tasks of a run share.
@@ -55,25 +92,33 @@ struct Run {
     is_calm: AtomicBool,
     is_over: AtomicBool,
     committed: AtomicU64,
-    /// The attempts of each job, by their number.
-    attempts: Mutex<BTreeMap<(i64, u32), Attempt>>,
+    /// The runs of each job, in the order in which they began.
+    attempts: Mutex<BTreeMap<i64, Vec<Attempt>>>,
     crashed: AtomicU64,
     totals: Mutex<ConsumerStats>,
 }
 
 impl Run {
     /// The handler of the workers.
-    async fn handle(self: Arc<Self>, job: Job, number: u64) -> Result<(), String> {
-        let key = (job.msg_id(), job.attempts());
-        let attempt = Attempt { begun: Instant::now(), has_succeeded: false };
-        let before = self.attempts.lock().unwrap().insert(key, attempt);
-        assert!(before.is_none(), "attempt {key:?} has begun twice");
-        sleep(Duration::from_millis(number % 7)).await;
-        let is_poison = job.msg_id() % POISON == 0;
+    async fn handle(self: Arc<Self>, job: Job, worker: u64, number: u64) -> Result<(), String> {
+        let msg_id = job.msg_id();
+        let index = {
+            let mut attempts = self.attempts.lock().unwrap();
+            let of_job = attempts.entry(msg_id).or_default();
+            let begun = SystemTime::now();
+            of_job.push(Attempt { number: job.attempts(), worker, begun, ended: None });
+            of_job.len() - 1
+        };
+        let mut ending = Ending { run: self.clone(), msg_id, index, outcome: Outcome::Dropped };
+        // Some run for longer than the visibility timeout.
+        let is_long = number.is_multiple_of(151);
+        sleep(if is_long { VISIBILITY * 5 / 4 } else { Duration::from_millis(number % 7) }).await;
+        let is_poison = msg_id % POISON == 0;
         if is_poison || !self.is_calm.load(Ordering::Acquire) && number.is_multiple_of(17) {
-            return Err(format!("job {} fails", job.msg_id()));
+            ending.outcome = Outcome::Failed;
+            return Err(format!("job {msg_id} fails"));
         }
-        self.attempts.lock().unwrap().entry(key).and_modify(|one| one.has_succeeded = true);
+        ending.outcome = Outcome::Succeeded;
         Ok(())
     }
 }
@@ -96,7 +141,7 @@ async fn send(run: &Run, dice: &mut PseudoRandom) -> Result<(), Error> {
 }
 
 /// Runs consumers, one after the other, each in a runtime of its own. Some end as a process that is killed does: nothing of them runs any more.
-fn work(run: &Arc<Run>, dice: &mut PseudoRandom) {
+fn work(run: &Arc<Run>, worker: u64, dice: &mut PseudoRandom) {
     while !run.is_over.load(Ordering::Acquire) {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -118,7 +163,7 @@ fn work(run: &Arc<Run>, dice: &mut PseudoRandom) {
                 .reconnect(Duration::from_millis(1), Duration::from_millis(200))
                 .run(move |job: Job| {
                     let number = numbers.fetch_add(1, Ordering::Relaxed);
-                    shared.clone().handle(job, number)
+                    shared.clone().handle(job, worker, number)
                 })
                 .await;
             let consumer = match started {
@@ -151,6 +196,7 @@ fn work(run: &Arc<Run>, dice: &mut PseudoRandom) {
             totals.retries += stats.retries;
             totals.panics += stats.panics;
             totals.refused += stats.refused;
+            totals.removed += stats.removed;
             false
         });
         run.crashed.fetch_add(u64::from(is_killed), Ordering::Relaxed);
@@ -180,6 +226,12 @@ async fn kill(server: &Server, run: &Run) {
     report!("{crashes} crashes of the server");
 }
 
+/// Logs what changes a row of the queue.
+const CHANGES: &str = "CREATE TABLE changes (msg_id bigint, at timestamptz, vt timestamptz); \
+    CREATE FUNCTION log() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+    INSERT INTO changes VALUES (NEW.msg_id, clock_timestamp(), NEW.vt); RETURN NEW; END $$; \
+    CREATE TRIGGER log BEFORE UPDATE ON pgmq.q_jobs FOR EACH ROW EXECUTE FUNCTION log()";
+
 #[test]
 fn every_job_of_a_queue_ends_once_while_everything_is_killed() {
     // What was committed must survive a crash.
@@ -195,6 +247,8 @@ fn every_job_of_a_queue_ends_once_while_everything_is_killed() {
         dead.create(&mut session).await.unwrap();
         let throttle = Duration::from_millis(250);
         set_up.queue.enable_notifications(&mut session, throttle).await.unwrap();
+        // What sets a visibility timeout, and to when.
+        session.simple_query(CHANGES).await.unwrap();
         session.close().await;
         let run = Arc::new(Run {
             url: set_up.url.clone(),
@@ -210,7 +264,7 @@ fn every_job_of_a_queue_ends_once_while_everything_is_killed() {
         let workers: Vec<_> = (1..=WORKERS)
             .map(|worker| {
                 let run = run.clone();
-                thread::spawn(move || work(&run, &mut PseudoRandom::new(worker)))
+                thread::spawn(move || work(&run, worker, &mut PseudoRandom::new(worker)))
             })
             .collect();
         let mut senders = Vec::new();
@@ -267,20 +321,58 @@ async fn check(run: &Run, session: &mut Connection) {
         assert_eq!(archived.get(&msg_id), Some(&attempts), "{msg_id}");
         assert!(attempts >= ATTEMPTS, "{msg_id} was put aside after {attempts} attempts");
     }
-    let attempts = run.attempts.lock().unwrap();
+    let attempts = run.attempts.lock().unwrap().clone();
     let mut succeeded = BTreeMap::<i64, u64>::new();
-    let mut last = None::<(i64, Attempt)>;
-    for ((msg_id, number), attempt) in attempts.iter() {
+    let mut repeated = Vec::new();
+    for (msg_id, of_job) in &attempts {
         // Those that are not in the archive were sent by a transaction whose end was in doubt: none.
         let read_count = archived.get(msg_id).unwrap_or_else(|| panic!("{msg_id} is lost"));
-        assert!(
-            number <= read_count,
-            "attempt {number} of {msg_id}, which was read {read_count} times"
-        );
-        if let Some((before, earlier)) = last.replace((*msg_id, *attempt)) {
-            assert!(before != *msg_id || earlier.begun <= attempt.begun, "{msg_id}: not in order");
+        for attempt in of_job {
+            let has_succeeded = attempt.outcome() == Some(Outcome::Succeeded);
+            *succeeded.entry(*msg_id).or_default() += u64::from(has_succeeded);
+            assert!(
+                attempt.number <= *read_count,
+                "{msg_id}: {attempt:?}, read {read_count} times"
+            );
         }
-        *succeeded.entry(*msg_id).or_default() += u64::from(attempt.has_succeeded);
+        for (index, pair) in of_job.windows(2).enumerate() {
+            let [first, second] = pair else { unreachable!("windows of two") };
+            assert!(first.number <= second.number, "{msg_id}: not in order: {of_job:?}");
+            // One that is cancelled has used no attempt.
+            let is_dropped = first.outcome() == Some(Outcome::Dropped);
+            assert!(
+                is_dropped || first.number < second.number,
+                "{msg_id}: attempt {} has begun twice: {of_job:?}",
+                first.number
+            );
+            let overlaps = first.ended.is_none_or(|(ended, _)| ended > second.begun);
+            if overlaps || first.outcome() == Some(Outcome::Succeeded) {
+                repeated.push((*msg_id, index));
+            }
+        }
+    }
+    // Runs of which both may succeed. The first one had lapsed: nothing but the timeout has made it visible.
+    let of_two = |(msg_id, index): &(i64, usize)| {
+        let [first, second] = [&attempts[msg_id][*index], &attempts[msg_id][index + 1]];
+        first.worker != second.worker
+    };
+    let of_two = repeated.iter().filter(|one| of_two(one)).count();
+    for (msg_id, index) in &repeated {
+        let [first, second] = [&attempts[msg_id][*index], &attempts[msg_id][index + 1]];
+        let early = "SELECT count(*) FROM changes WHERE msg_id = $1 AND at BETWEEN to_timestamp($2) AND to_timestamp($3) \
+            AND vt < at + interval '1.9 seconds'";
+        let seconds =
+            |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap().as_secs_f64().to_string();
+        let parameters = [msg_id.to_string(), seconds(first.begun), seconds(second.begun)];
+        let parameters = parameters.each_ref().map(|one| Some(one.as_str()));
+        let rows = session.query(early, &parameters).await.unwrap();
+        let early = rows.get(0).unwrap().get(0).unwrap();
+        assert_eq!(early, "0", "{msg_id} was given back while it ran: {first:?}, {second:?}");
+        let passed = second.begun.duration_since(first.begun).unwrap_or_default();
+        assert!(
+            passed >= VISIBILITY / 3,
+            "{msg_id} runs twice within its visibility timeout: {first:?}, {second:?}"
+        );
     }
     for (msg_id, read_count) in &archived {
         let has_succeeded = succeeded.get(msg_id).is_some_and(|count| *count > 0);
@@ -294,9 +386,9 @@ async fn check(run: &Run, session: &mut Connection) {
     let totals = run.totals.lock().unwrap();
     assert_eq!((totals.panics, totals.refused), (0, 0));
     report!(
-        "{} jobs, {} attempts, {} put aside, {twice} done more than once; {} consumers killed; of the others: {totals:?}",
+        "{} jobs, {} attempts, {} put aside, {twice} done more than once, {of_two} times by two workers; {} consumers killed; of the others: {totals:?}",
         archived.len(),
-        attempts.len(),
+        attempts.values().map(Vec::len).sum::<usize>(),
         put_aside.len(),
         run.crashed.load(Ordering::Relaxed)
     );

@@ -83,6 +83,14 @@ impl Jobs {
         jobs
     }
 
+    /// A database that has pgmq and the queue already.
+    pub(crate) fn of(server: Server, pgmq: Pgmq) -> Self {
+        let cluster = &server.cluster;
+        let name = format!("{pgmq:?}").to_lowercase();
+        let url = cluster.url(cluster.superuser(), cluster.superuser_password(), &name);
+        Self { url, server, queue: Queue::new("jobs").unwrap() }
+    }
+
     /// A session of the superuser.
     pub(crate) async fn session(&self) -> Connection {
         Connection::connect(self.url.as_str()).await.unwrap()

@@ -195,3 +195,40 @@ fn a_notification_of_the_application_wakes_the_consumer() {
         );
     });
 }
+
+/// An earlier version read the throttle only when its session began.
+#[test]
+fn a_throttle_that_is_set_later_is_used_after_the_next_poll() {
+    let server = Server::start();
+    run(async {
+        let jobs = Jobs::new(server).await;
+        let mut session = jobs.session().await;
+        let task = WakeTask::new("jobs").channel("jobs_channel").interval(Duration::from_secs(600));
+        let wakeups = Wakeups::builder(jobs.url.as_str()).task(task).connect().await.unwrap();
+        let worker = wakeups.worker("jobs").unwrap();
+        let (running, _calls) = start(jobs.consumer().woken_by(worker.clone())).await;
+        until("it has polled", || worker.stats().polls > 0 && running.stats().reads > 1).await;
+        let reads = running.stats().reads;
+        session.notify("jobs_channel", "").await.unwrap();
+        until("it has read", || running.stats().reads == reads + 1).await;
+        let throttle = Duration::from_millis(100);
+        jobs.queue.enable_notifications(&mut session, throttle).await.unwrap();
+        let polls = worker.stats().polls;
+        worker.retry_in(Duration::ZERO);
+        until("it has polled", || worker.stats().polls > polls).await;
+        until("it has read", || running.stats().reads == reads + 2).await;
+        // A message that is sent within the throttle has no notification.
+        session.notify("jobs_channel", "").await.unwrap();
+        until("it has read twice", || running.stats().reads == reads + 4).await;
+
+        jobs.queue.disable_notifications(&mut session).await.unwrap();
+        worker.retry_in(Duration::ZERO);
+        // This poll is followed by the throttle that was known before it.
+        until("it has polled", || running.stats().reads == reads + 6).await;
+        session.notify("jobs_channel", "").await.unwrap();
+        until("it has read once", || running.stats().reads == reads + 7).await;
+        running.stop(Duration::from_secs(30)).await;
+        assert_eq!(running.stats().reads, reads + 7);
+        wakeups.close().await;
+    });
+}

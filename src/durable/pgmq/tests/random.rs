@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use super::super::fate::{Fate, Fates};
+use super::super::found::Found;
 use super::super::machine::{Answer, Claim, Command, ConsumerMachine, Effect, End, Failed};
 use super::{VISIBILITY, message, settings};
 
@@ -14,11 +16,14 @@ use super::{VISIBILITY, message, settings};
 struct Row {
     read_count: u32,
     visible_at: Instant,
+    is_locked: bool,
+    /// Its data does not fit into a result.
+    is_large: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
 enum Step {
-    Send,
+    Send(bool),
     Wake,
     Start,
     /// Executes a command.
@@ -31,11 +36,17 @@ enum Step {
     Pass(u8),
     /// Another reader reads, and finishes what it has read before.
     Other(bool),
+    /// A transaction locks a row, for example that of a handler.
+    Lock(u8),
+    /// The transactions end. Have they removed their rows?
+    Unlock(bool),
+    /// The server refuses the next statement, for one of its jobs or for now.
+    Refuse(bool),
 }
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        3 => Just(Step::Send),
+        3 => (0..8_u8).prop_map(|one| Step::Send(one == 0)),
         1 => Just(Step::Wake),
         4 => Just(Step::Start),
         6 => Just(Step::Execute),
@@ -44,6 +55,9 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (any::<u8>(), any::<bool>()).prop_map(|(which, is_done)| Step::End(which, is_done)),
         2 => (0..40_u8).prop_map(Step::Pass),
         1 => any::<bool>().prop_map(Step::Other),
+        1 => any::<u8>().prop_map(Step::Lock),
+        1 => any::<bool>().prop_map(Step::Unlock),
+        1 => any::<bool>().prop_map(Step::Refuse),
     ]
 }
 
@@ -75,7 +89,8 @@ impl World {
 
     fn read(&mut self, limit: usize) -> Vec<Claim> {
         let now = self.now;
-        let visible = self.rows.iter_mut().filter(|(_, row)| row.visible_at <= now).take(limit);
+        let is_visible = |row: &Row| row.visible_at <= now && !row.is_locked;
+        let visible = self.rows.iter_mut().filter(|(_, row)| is_visible(row)).take(limit);
         let read = |(msg_id, row): (&i64, &mut Row)| {
             row.read_count += 1;
             row.visible_at = now + VISIBILITY;
@@ -86,7 +101,7 @@ impl World {
 
     fn remove(&mut self, claim: Claim) -> Option<i64> {
         let row = self.rows.get(&claim.msg_id)?;
-        (row.read_count == claim.attempt).then(|| {
+        (row.read_count == claim.attempt && !row.is_locked).then(|| {
             self.rows.remove(&claim.msg_id);
             let before = self.ended.insert(claim.msg_id, claim.attempt);
             assert_eq!(before, None, "{} has ended twice", claim.msg_id);
@@ -94,48 +109,73 @@ impl World {
         })
     }
 
+    /// Reads as the server does for the consumer: one message that is large fits into no result, and of the others two.
+    fn find(&mut self, limit: usize) -> Found {
+        let claims = self.read(limit);
+        let mut found = Found { is_full: claims.len() >= limit, ..Found::default() };
+        for claim in claims {
+            if self.rows[&claim.msg_id].is_large {
+                found.too_large.push((claim, "large".into()));
+            } else if found.messages.len() < 2 {
+                found.messages.push(message(claim.msg_id, claim.attempt));
+            } else {
+                found.left_out.push(claim);
+            }
+        }
+        found
+    }
+
+    /// Returns what a statement does with a job.
+    fn fate(&self, claim: Claim) -> Fate {
+        match self.rows.get(&claim.msg_id) {
+            None => Fate::Removed,
+            Some(row) if row.read_count != claim.attempt => Fate::Taken,
+            Some(row) if row.is_locked => Fate::Locked,
+            Some(_) => Fate::Changed,
+        }
+    }
+
+    /// Changes the rows that can be changed.
+    fn change(&mut self, claims: &[Claim], change: impl Fn(&mut Row, usize)) -> Fates {
+        let fates: Vec<_> = claims.iter().map(|one| (one.msg_id, self.fate(*one))).collect();
+        for (index, (msg_id, fate)) in fates.iter().enumerate() {
+            if *fate == Fate::Changed
+                && let Some(row) = self.rows.get_mut(msg_id)
+            {
+                change(row, index);
+            }
+        }
+        Fates::new(fates)
+    }
+
+    fn finish(&mut self, claims: &[Claim]) -> Fates {
+        let fates = Fates::new(claims.iter().map(|one| (one.msg_id, self.fate(*one))));
+        for claim in claims {
+            self.remove(*claim);
+        }
+        fates
+    }
+
     /// Does what the server does.
     fn execute(&mut self, command: &Command) -> Answer {
         let now = self.now;
-        let mut change = |claim: &Claim, change: &dyn Fn(&mut Row)| {
-            let row = self.rows.get_mut(&claim.msg_id)?;
-            (row.read_count == claim.attempt).then(|| change(row)).map(|()| claim.msg_id)
-        };
         match command {
-            Command::Read(limit) => {
-                let claims = self.read(*limit);
-                let is_full = claims.len() >= *limit;
-                let messages = claims.iter().map(|one| message(one.msg_id, one.attempt)).collect();
-                Answer::Read { messages, is_full }
-            }
+            Command::Read(limit) => Answer::Read(self.find(*limit)),
             Command::SetVisibility(jobs) => {
-                let set = |(claim, time): &(Claim, Duration)| {
-                    change(claim, &|row: &mut Row| row.visible_at = now + *time)
-                };
-                Answer::Changed(jobs.iter().filter_map(set).collect())
+                let claims: Vec<_> = jobs.iter().map(|(claim, _)| *claim).collect();
+                Answer::Changed(self.change(&claims, |row, job| row.visible_at = now + jobs[job].1))
             }
-            Command::Release(jobs) => {
-                let give =
-                    |row: &mut Row| (row.visible_at, row.read_count) = (now, row.read_count - 1);
-                Answer::Changed(jobs.iter().filter_map(|claim| change(claim, &give)).collect())
-            }
-            Command::Finish(jobs) => {
-                Answer::Changed(jobs.iter().filter_map(|claim| self.remove(*claim)).collect())
-            }
-            Command::FinishAndRead(jobs, limit) => {
-                let changed = jobs.iter().filter_map(|claim| self.remove(*claim)).collect();
-                let claims = self.read(*limit);
-                let is_full = claims.len() >= *limit;
-                let messages = claims.iter().map(|one| message(one.msg_id, one.attempt)).collect();
-                Answer::FinishedAndRead { changed, messages, is_full }
-            }
-            Command::Find(ids) => {
-                let is_there = |msg_id: &i64| self.rows.contains_key(msg_id);
-                Answer::Changed(ids.iter().copied().filter(is_there).collect())
+            Command::Release(claims) => Answer::Changed(self.change(claims, |row, _| {
+                (row.visible_at, row.read_count) = (now, row.read_count - 1);
+            })),
+            Command::Finish(claims) => Answer::Changed(self.finish(claims)),
+            Command::FinishAndRead(claims, limit) => {
+                let fates = self.finish(claims);
+                Answer::FinishedAndRead(fates, self.find(*limit))
             }
             Command::Bury(jobs) => {
-                let claims = jobs.iter().map(|(claim, _)| *claim);
-                Answer::Changed(claims.filter_map(|claim| self.remove(claim)).collect())
+                let claims: Vec<_> = jobs.iter().map(|(claim, _)| *claim).collect();
+                Answer::Changed(self.finish(&claims))
             }
         }
     }
@@ -173,9 +213,10 @@ impl World {
 
     fn step(&mut self, step: Step) {
         match step {
-            Step::Send => {
+            Step::Send(is_large) => {
                 self.sent += 1;
-                self.rows.insert(self.sent, Row { read_count: 0, visible_at: self.now });
+                let row = Row { read_count: 0, visible_at: self.now, is_locked: false, is_large };
+                self.rows.insert(self.sent, row);
                 self.machine.handle_woken(self.now);
             }
             Step::Wake => self.machine.handle_woken(self.now),
@@ -189,12 +230,12 @@ impl World {
             Step::LoseAnswer => {
                 if let Some(command) = self.command() {
                     self.execute(&command);
-                    self.machine.handle_failed(Failed::InDoubt);
+                    self.machine.handle_failed(self.now, Failed::InDoubt);
                 }
             }
             Step::LoseStatement => {
                 if self.command().is_some() {
-                    self.machine.handle_failed(Failed::InDoubt);
+                    self.machine.handle_failed(self.now, Failed::InDoubt);
                 }
             }
             Step::End(which, is_done) => {
@@ -203,6 +244,31 @@ impl World {
                     self.running.remove(&msg_id);
                     let end = if is_done { End::Done } else { End::Failed("no".to_owned()) };
                     self.machine.handle_ended(msg_id, end);
+                }
+            }
+            Step::Lock(which) => {
+                let index = usize::from(which) % self.rows.len().max(1);
+                if let Some(row) = self.rows.values_mut().nth(index) {
+                    row.is_locked = true;
+                }
+            }
+            Step::Unlock(is_removed) => {
+                let locked = self.rows.iter_mut().filter(|(_, row)| row.is_locked);
+                let claims: Vec<_> = locked
+                    .map(|(msg_id, row)| {
+                        row.is_locked = false;
+                        Claim { msg_id: *msg_id, attempt: row.read_count }
+                    })
+                    .collect();
+                if is_removed {
+                    self.finish(&claims);
+                }
+            }
+            Step::Refuse(is_for_good) => {
+                if self.command().is_some() {
+                    let is_refused = is_for_good && self.machine.is_storing();
+                    let failed = if is_refused { Failed::Refused } else { Failed::Undone };
+                    self.machine.handle_failed(self.now, failed);
                 }
             }
             Step::Pass(seconds) => self.now += Duration::from_secs(u64::from(seconds)),
@@ -220,6 +286,7 @@ impl World {
     /// Nothing fails any more.
     fn calm(&mut self) {
         for _ in 0..1_000 {
+            self.step(Step::Unlock(false));
             self.step(Step::Other(false));
             self.start();
             while let Some(msg_id) = self.running.pop_first() {
@@ -257,7 +324,7 @@ proptest! {
     fn no_timeout_passes_while_statements_succeed(seconds in vec(0..9_u8, 1..100)) {
         let mut world = World::new();
         for _ in 0..6 {
-            world.step(Step::Send);
+            world.step(Step::Send(false));
         }
         for pass in seconds {
             world.start();
