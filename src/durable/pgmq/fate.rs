@@ -1,5 +1,6 @@
 //! [`Fates`]: what a statement has done with each of its jobs.
 
+use super::command::Claim;
 use crate::durable::refusal::malformed;
 use crate::error::Error;
 use crate::proto::session::Row;
@@ -49,11 +50,25 @@ impl Fates {
         fates.map(Self::new).ok_or_else(malformed)
     }
 
+    /// Parses the rows of the jobs that were not changed. The others of `jobs` were.
+    pub(super) fn of_jobs<'a>(
+        jobs: &[Claim],
+        unchanged: impl Iterator<Item = Row<'a>>,
+        column: usize,
+    ) -> Result<Self, Error> {
+        let unchanged = Self::from_each(unchanged, column)?;
+        Ok(Self::new(
+            jobs.iter().map(|job| (job.msg_id, unchanged.get(job.msg_id).unwrap_or(Fate::Changed))),
+        ))
+    }
+
     /// Returns the fate of a job. The statement answers for each of them.
     pub(super) fn of(&self, msg_id: i64) -> Fate {
-        match self.fates.binary_search_by_key(&msg_id, |(msg_id, _)| *msg_id) {
-            Ok(index) => self.fates[index].1,
-            Err(_) => Fate::Taken,
-        }
+        self.get(msg_id).unwrap_or(Fate::Taken)
+    }
+
+    fn get(&self, msg_id: i64) -> Option<Fate> {
+        let found = self.fates.binary_search_by_key(&msg_id, |(msg_id, _)| *msg_id);
+        found.ok().and_then(|index| self.fates.get(index)).map(|(_, fate)| *fate)
     }
 }

@@ -240,7 +240,8 @@ impl JobStore {
                 let (msg_ids, attempts) = claims(jobs);
                 let sql = &mut self.statements.as_mut().ok_or_else(malformed)?.finish;
                 let parameters = [Some(&*msg_ids), Some(&attempts), Some(self.queue.name())];
-                changed(self.session.execute(sql, &parameters).await)
+                let unchanged = self.session.execute(sql, &parameters).await?;
+                Ok(Answer::Changed(Fates::of_jobs(jobs, unchanged.iter(), 1)?))
             }
             Command::FinishAndRead(jobs, limit) => self.finish_and_read(jobs, *limit).await,
             Command::Bury(jobs) => {
@@ -278,7 +279,8 @@ impl JobStore {
         let rows = self.checked_size(answer)?;
         // A job that was to be finished has the number of its reads nowhere.
         let is_message = |row: &Row<'_>| row.get(1).is_some();
-        let fates = Fates::from_each(rows.iter().filter(|row| !is_message(row)), 4)?;
+        let unchanged = rows.iter().filter(|row| !is_message(row));
+        let fates = Fates::of_jobs(jobs, unchanged, 4)?;
         let found = self.found(rows.iter().filter(is_message), limit)?;
         Ok(Answer::FinishedAndRead(fates, found))
     }
@@ -326,7 +328,7 @@ impl JobStore {
 }
 
 impl Statements {
-    /// None of them waits for the lock of a row, and each that changes jobs returns the [fate](Fates) of each.
+    /// None of them waits for the lock of a row. One that changes jobs returns the [fate](Fates) of each; one that finishes jobs, of those that it could not.
     fn new(table: String, finish: Finish, has_dead_letter: bool, size: Size) -> Self {
         let mut name = String::from("pgmq.");
         quote_identifier(&table, &mut name);
@@ -380,14 +382,16 @@ impl Statements {
             Finish::Archive => "archive",
             Finish::Delete => "delete",
         };
+        // The jobs that are finished are most of them, and need no row.
         let finish = format!(
-            "WITH {}, {} SELECT job.msg_id, {fate} {from}",
+            "WITH {}, {} SELECT job.msg_id, {fate} {from} WHERE changed.msg_id IS NULL",
             held("", "", ""),
             end(function, "held")
         );
         // The quantity depends on what is finished, so the server finishes first.
         let finish_and_read = format!(
-            "WITH {}, {} SELECT job.msg_id, NULL::integer, NULL::bigint, NULL::bigint, {fate}, NULL::text, NULL::bigint {from} UNION ALL ({})",
+            "WITH {}, {} SELECT job.msg_id, NULL::integer, NULL::bigint, NULL::bigint, {fate}, NULL::text, NULL::bigint {from} \
+             WHERE changed.msg_id IS NULL UNION ALL ({})",
             held("", "", ""),
             end(function, "held"),
             found_sql(

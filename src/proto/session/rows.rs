@@ -8,6 +8,13 @@ use crate::proto::wire::{Columns, Values};
 /// The highest number of columns that `Debug` of a result shows.
 const SHOWN_COLUMNS_MAX: usize = 16;
 
+/// How many rows like the first one find space when the second one is added.
+const ROWS_AHEAD: usize = 8;
+
+/// The most values, and bytes of values, that find space before they have arrived.
+const VALUES_AHEAD_MAX: usize = 1_024;
+const BYTES_AHEAD_MAX: usize = 16 * 1024;
+
 /// A column of a result.
 ///
 /// ```no_run
@@ -101,6 +108,11 @@ impl Rows {
     pub(super) fn push(&mut self, values: Values<'_>) -> bool {
         if values.len() != self.columns.len() {
             return false;
+        }
+        if self.ends.len() == self.columns.len() {
+            // A second row: there may be more.
+            self.ends.reserve(ROWS_AHEAD.saturating_mul(self.columns.len()).min(VALUES_AHEAD_MAX));
+            self.bytes.reserve(ROWS_AHEAD.saturating_mul(self.bytes.len()).min(BYTES_AHEAD_MAX));
         }
         for value in values.iter() {
             self.ends.push(value.map(|value| {
