@@ -7,7 +7,6 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::console;
-use crate::doctor::Doctor;
 use crate::exit::{self, Exit};
 use crate::outbox::Outbox;
 
@@ -32,8 +31,6 @@ pub(crate) enum Command {
     /// Create, watch and read a log in a table, from which nothing is missed
     #[command(subcommand)]
     Outbox(Outbox),
-    /// Find what is wrong with LISTEN and NOTIFY on a server, why, and what to do
-    Doctor(Box<Doctor>),
     /// Receive notifications from a temporary server, and check that none is lost
     Demo(Demo),
 }
@@ -166,9 +163,7 @@ pub(crate) fn parse() -> Result<Command, Exit> {
     } else {
         let _ = error.print();
     }
-    // A monitoring system would take the code of a usage error for a critical state.
-    let is_doctor = env::args_os().nth(1).is_some_and(|command| command == "doctor");
-    Err(if is_doctor { Exit::Monitor(3) } else { Exit::Usage })
+    Err(Exit::Usage)
 }
 
 /// Returns whether an argument looks like a connection string, which an error must not repeat.

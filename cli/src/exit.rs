@@ -20,8 +20,6 @@ pub(crate) enum Exit {
     Check,
     Interrupted,
     Terminated,
-    /// The exit code of a monitoring plugin: see `pgbell doctor --help`.
-    Monitor(u8),
 }
 
 /// Every way to end, its code and its text in `--help`.
@@ -44,9 +42,6 @@ const TABLE: [(Exit, u8, &str); 10] = [
 
 impl Exit {
     pub(crate) fn code(self) -> u8 {
-        if let Self::Monitor(code) = self {
-            return code;
-        }
         TABLE.iter().find(|(exit, ..)| *exit == self).map_or(1, |(_, code, _)| *code)
     }
 }
@@ -105,12 +100,6 @@ impl Failure {
         Self::of(error, otherwise)
     }
 
-    /// Lets the program end with the exit code of a monitoring plugin that could not be used.
-    pub(crate) fn unknown(mut self) -> Self {
-        self.exit = Exit::Monitor(3);
-        self
-    }
-
     pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
@@ -135,10 +124,7 @@ impl Failure {
         self.exit
     }
 
-    pub(crate) fn hint(&self) -> Option<&str> {
-        self.hint.as_deref()
-    }
-
+    #[cfg(test)]
     pub(crate) fn message(&self) -> &str {
         &self.message
     }

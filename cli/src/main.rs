@@ -6,7 +6,6 @@ mod args;
 mod connect;
 mod console;
 mod demo;
-mod doctor;
 mod exit;
 mod json;
 mod listen;
@@ -51,7 +50,6 @@ async fn run(command: Command) -> Result<Exit, Failure> {
         Command::Listen(listen) => listen::run(listen, &mut signals).await,
         Command::Notify(notify) => notify::run(notify, &mut signals).await,
         Command::Outbox(command) => outbox::run(command, &mut signals).await,
-        Command::Doctor(doctor) => doctor::run(*doctor, &mut signals).await,
         Command::Demo(demo) => demo::run(demo, &mut signals).await,
     }
 }

@@ -7,7 +7,7 @@ mod read;
 mod record;
 mod start;
 mod status;
-pub(crate) mod units;
+mod units;
 
 pub(crate) use self::args::Outbox;
 use crate::exit::{Exit, Failure};
