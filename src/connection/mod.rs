@@ -356,11 +356,16 @@ impl Connection {
         Ok(self.complete(id).await?.pop().unwrap_or_default())
     }
 
+    /// Returns whether the server has not answered a command. Its future was dropped.
+    #[cfg(feature = "durable")]
+    pub(crate) fn is_executing(&self) -> bool {
+        self.failed.is_none() && self.established.driver.session.commands_in_flight() > 0
+    }
+
     /// Gives the session up. If a command is being executed, the server is asked to cancel it, in a task of its own.
     #[cfg(feature = "durable")]
     pub(crate) fn abandon(self) {
-        if self.failed.is_none()
-            && self.established.driver.session.commands_in_flight() > 0
+        if self.is_executing()
             && let Some(cancellation) = net::Cancellation::of(&self.established)
             && tokio::runtime::Handle::try_current().is_ok()
         {

@@ -15,9 +15,6 @@ use crate::proto::session::Rows;
 /// The SQLSTATE of a statement that the session does not have: a pooler has used another session, or has reset it.
 const NO_STATEMENT: &str = "26000";
 
-/// The SQLSTATE if the columns of the result are not those of the plan any more.
-const OTHER_RESULT: &str = "0A000";
-
 /// A session, or none after it was lost.
 ///
 /// A statement that takes too long, or whose future is dropped with the session, is cancelled on the server too: otherwise it would go on there, and
@@ -113,10 +110,9 @@ impl LogSession {
                 Ok(_) => statement.keep(number, now),
                 Err(error) => {
                     statement.forget();
-                    // It has had no effect.
-                    let code = error.sqlstate().filter(|_| is_kept);
-                    self.keeps_statements &= code != Some(NO_STATEMENT);
-                    if matches!(code, Some(NO_STATEMENT | OTHER_RESULT)) {
+                    if is_kept && error.sqlstate() == Some(NO_STATEMENT) {
+                        // It has had no effect.
+                        self.keeps_statements = false;
                         continue;
                     }
                 }
@@ -146,10 +142,13 @@ impl LogSession {
         })
     }
 
-    /// Ends the session with Terminate.
+    /// Ends the session with Terminate. If a statement whose future was dropped is still being executed, it is cancelled: the server would read Terminate
+    /// after it.
     pub(super) async fn close(&mut self) {
-        if let Some(connection) = self.connection.take() {
-            connection.close().await;
+        match self.connection.take() {
+            Some(connection) if connection.is_executing() => connection.abandon(),
+            Some(connection) => connection.close().await,
+            None => {}
         }
     }
 }

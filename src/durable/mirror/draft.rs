@@ -1,12 +1,13 @@
 //! [`Draft`]: the rows of a load, before they replace those of the store. [`Changes`]: those of a refresh.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::mem;
 use std::sync::Arc;
 
 use super::refusal::{duplicate_key, too_many_rows};
 use super::rules::{Change, Compared, Rules};
 use super::store::{Entry, Store, Table};
-use crate::error::Error;
+use crate::error::{Error, contain};
 use crate::proto::session::Rows;
 
 /// Rows that were not decoded.
@@ -69,10 +70,18 @@ impl<'a, V> Draft<'a, V> {
     }
 
     /// Replaces the rows of the store. Returns the numbers of rows and of changes.
-    pub(super) fn replace(self) -> (usize, usize, LeftOut) {
-        let Self { store, rows, unchanged, changed, left_out, .. } = self;
+    pub(super) fn replace(mut self) -> (usize, usize, LeftOut) {
+        let (rows, left_out) = (mem::take(&mut self.rows), mem::take(&mut self.left_out));
         let count = rows.len();
-        (count, store.replace(rows, unchanged, changed), left_out)
+        (count, self.store.replace(rows, self.unchanged, self.changed), left_out)
+    }
+}
+
+/// A load that fails or is given up drops values of the user, which may panic.
+impl<V> Drop for Draft<'_, V> {
+    fn drop(&mut self) {
+        let rows = mem::take(&mut self.rows);
+        let _ = contain(|| drop(rows));
     }
 }
 
@@ -136,8 +145,17 @@ impl<V> Changes<V> {
     }
 
     /// Shows the changes. Returns their number.
-    pub(super) fn show(self, store: &Store<V>, vanished: &[String]) -> (usize, LeftOut) {
-        (store.change(self.changed, vanished), self.left_out)
+    pub(super) fn show(mut self, store: &Store<V>, vanished: &[String]) -> (usize, LeftOut) {
+        let (changed, left_out) = (mem::take(&mut self.changed), mem::take(&mut self.left_out));
+        (store.change(changed, vanished), left_out)
+    }
+}
+
+/// As that of a [`Draft`].
+impl<V> Drop for Changes<V> {
+    fn drop(&mut self) {
+        let changed = mem::take(&mut self.changed);
+        let _ = contain(|| drop(changed));
     }
 }
 
@@ -251,5 +269,24 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::Unsupported);
         let again = Rows::of(&COLUMNS, &[&one("1", "b")]);
         assert_eq!(refresh(&rules, &store, &["1"], &again).unwrap().0, 1);
+    }
+
+    /// A load can fail, or be given up, when some rows are decoded.
+    #[test]
+    fn a_value_that_panics_when_it_is_dropped_does_not_end_the_task() {
+        struct Panics;
+        impl Drop for Panics {
+            fn drop(&mut self) {
+                panic!("on purpose");
+            }
+        }
+        let decode = |_: crate::durable::MirrorRow<'_>| Ok(Panics);
+        let rules = Rules { decode: Box::new(decode), key: "id".to_owned(), max_rows: 9 };
+        let store = Store::new();
+        let rows = Rows::of(&COLUMNS, &[&[Some("1"), None]]);
+        let mut draft = Draft::new(&rules, &store);
+        draft.add(&rows).unwrap();
+        drop(draft);
+        drop(Changes::new(&rules, &store, &[rows]).unwrap());
     }
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::machine::after;
 
-/// After a load there is a pause that is as long as the load took, within limits: so loads that follow each other take at most about half of the time.
+/// After a load there is a pause that is as long as the load took, within limits: so loads that follow each other take about half of the time, unless one takes longer than the longest pause.
 #[derive(Debug)]
 pub(super) struct Pace {
     min: Duration,

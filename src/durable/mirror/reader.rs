@@ -183,7 +183,7 @@ impl Reader {
                 unread.extend(part.iter().map(|&key| key.to_owned()));
                 continue;
             }
-            match self.canonical(part).await {
+            match self.server_texts(part).await {
                 Ok(_) => {}
                 Err(error) if !refusal::may_be_of_keys(&error) => return Err(error),
                 Err(_) if part.len() > 1 => {
@@ -200,12 +200,24 @@ impl Reader {
         Ok((unread, invalid))
     }
 
-    /// Returns these keys as the server writes them: `07` of an integer is `7`.
+    /// Returns these keys as the server writes them: `07` of an integer is `7`. A domain can refuse one that the refresh has compared.
     pub(super) async fn canonical(
         &mut self,
-        keys: &[impl AsRef<str>],
-    ) -> Result<Vec<String>, Error> {
-        let array = array::texts(keys.iter().map(AsRef::as_ref));
+        keys: BTreeSet<String>,
+    ) -> Result<(Vec<String>, Invalid), Error> {
+        let all: Vec<&str> = keys.iter().map(String::as_str).collect();
+        match self.server_texts(&all).await {
+            Err(error) if refusal::may_be_of_keys(&error) => {}
+            texts => return Ok((texts?, Invalid::default())),
+        }
+        let (unread, invalid) = self.invalid(&keys).await?;
+        let valid: Vec<_> = keys.difference(&unread).map(String::as_str).collect();
+        let texts = self.server_texts(&valid).await?;
+        Ok((texts, invalid))
+    }
+
+    async fn server_texts(&mut self, keys: &[&str]) -> Result<Vec<String>, Error> {
+        let array = array::texts(keys.iter().copied());
         let rows = self.session.query(&self.statements.canonical, &[Some(&array)]).await?;
         Ok(rows.iter().filter_map(|row| row.get(0)).map(str::to_owned).collect())
     }

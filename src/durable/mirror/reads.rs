@@ -94,13 +94,15 @@ impl<V> Reads<V> {
     /// Reads the rows of some keys.
     async fn refresh(&mut self, keys: BTreeSet<String>) -> Result<Done, Error> {
         let begun = SystemTime::now();
-        let Refreshed { answers, keys, invalid } = self.reader.refresh(keys).await?;
+        let Refreshed { answers, keys, mut invalid } = self.reader.refresh(keys).await?;
         let store = &self.shared.store;
         let changes = Changes::new(&self.rules, store, &answers)?;
         let (mut vanished, unknown) = changes.missing(store, &keys);
         if !unknown.is_empty() {
-            let canonical = self.reader.canonical(&unknown).await?;
+            let (canonical, refused) = self.reader.canonical(unknown.into_iter().collect()).await?;
             let canonical: BTreeSet<String> = canonical.into_iter().collect();
+            invalid.count += refused.count;
+            invalid.error = invalid.error.or(refused.error);
             vanished.extend(changes.missing(store, &canonical).0);
         }
         let rows = changes.rows;

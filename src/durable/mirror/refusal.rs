@@ -56,9 +56,11 @@ fn source_hint(error: &Error) -> Option<&'static str> {
 const KEY_HINT: &str =
     "the key of a mirror must be one column of its table or of the result of its query";
 
-/// Returns whether the keys of a refresh may be the cause: a value that the type of the column does not have.
+/// Returns whether the keys of a refresh may be the cause: a value that the type of the column does not have, or that the constraint of a domain refuses.
+/// Some types, such as ltree, report it as a syntax error.
 pub(super) fn may_be_of_keys(error: &Error) -> bool {
-    error.sqlstate().is_some_and(|code| code.starts_with("22"))
+    let may_be = |code: &str| code.starts_with("22") || matches!(code, "23514" | "42601");
+    error.sqlstate().is_some_and(may_be)
 }
 
 /// The error for a result in which not exactly one column has the name of the key.

@@ -100,8 +100,8 @@ use crate::wakeups::{Listen, WakeTask, WakeWorker, Wakeups};
 /// the message was read, so a job that ends its process in each attempt is put aside too.
 ///
 /// If the server refuses to put a job aside, or to finish it, for example because a role has lost a right or a trigger of the other queue fails, that concerns
-/// only this job: [`refused`](super::ConsumerStats::refused). It is read again after its visibility timeout, and put aside then without another attempt. Other
-/// errors of the server are tried again, and other jobs go before it.
+/// only this job: [`refused`](super::ConsumerStats::refused). It is read again after its visibility timeout. One that was to be put aside is put aside then, without
+/// another attempt; one that was to be finished is handled again. Other errors of the server are tried again, and other jobs go before it.
 ///
 /// # Order
 /// pgmq returns the visible messages with the lowest ids, and jobs start in the order of their ids. With a [concurrency](Self::concurrency) of 1 one job
@@ -182,7 +182,8 @@ impl ConsumerBuilder {
         self
     }
 
-    /// Sets how many handlers run at once, by default 8. Each is a task of its own.
+    /// Sets how many handlers run at once, by default 8. Each has a task of its own, except that handlers that have ended at once, without a
+    /// wait, run one after the other, until one takes longer than a millisecond.
     pub fn concurrency(mut self, handlers: usize) -> Self {
         self.settings.concurrency = handlers;
         self

@@ -57,6 +57,8 @@ pub(super) enum End {
     Done,
     Failed(String),
     Cancelled,
+    /// The handler was not called.
+    NotStarted,
 }
 
 /// What the machine reports.

@@ -189,6 +189,14 @@ impl HeldJobs {
         self.jobs.values().filter(|held| held.is_deferred()).count()
     }
 
+    /// Returns whether the ends of all jobs can be stored by a finish now, except those that wait because statements for them have failed.
+    pub(super) fn are_all_done_or_deferred(&self, now: Instant) -> bool {
+        self.jobs.values().all(|held| match held.is_ready(now) {
+            true => held.state == State::Ended(Ending::Done),
+            false => held.is_deferred(),
+        })
+    }
+
     /// Returns whether the visibility timeout of a job has less than a third left, so its handler is not started before it is extended.
     pub(super) fn is_short(&self, held: &Held, now: Instant) -> bool {
         held.visible_at < now + self.visibility / 3

@@ -134,7 +134,7 @@ impl ConsumerMachine {
         let ending = match end {
             End::Done => Ending::Done,
             // It has not failed: it is given back as one that was not started.
-            End::Cancelled => Ending::Released,
+            End::Cancelled | End::NotStarted => Ending::Released,
             End::Failed(reason) if attempt >= self.settings.max_attempts => {
                 Ending::Dead(reason.into())
             }
@@ -230,7 +230,7 @@ impl ConsumerMachine {
     pub(super) fn handle_failed(&mut self, now: Instant, failed: Failed) -> Vec<Effect> {
         self.stats.retries += 1;
         match self.in_flight.take() {
-            Some(InFlight::Read { .. }) => self.must_read = true,
+            Some(InFlight::Read { .. }) => self.handle_not_read(now, failed),
             // After the loss of a session, what has a deadline comes first again.
             Some(InFlight::Extend { jobs, .. }) if failed != Failed::InDoubt => {
                 for extension in jobs {
@@ -241,7 +241,12 @@ impl ConsumerMachine {
                 return self.handle_not_stored(now, &jobs, failed);
             }
             Some(InFlight::FinishAndRead { jobs, .. }) => {
-                self.must_read = true;
+                self.handle_not_read(now, failed);
+                if failed == Failed::Refused {
+                    // It may be the read that is refused: the jobs are finished alone.
+                    self.store_max = 1;
+                    return Vec::new();
+                }
                 return self.handle_not_stored(now, &jobs, failed);
             }
             Some(InFlight::Extend { .. }) | None => {}
@@ -457,7 +462,7 @@ impl ConsumerMachine {
     /// Stores the ends of jobs, those of one kind in one command.
     fn store(&mut self, now: Instant) -> Option<Command> {
         let Endings { done, moved, dead, released } = self.held.endings(now, self.store_max);
-        let has_read = self.reads_with(&done);
+        let has_read = self.reads_with(now, &done);
         let (claims, command): (Vec<Claim>, _) = if has_read {
             (done.clone(), Command::FinishAndRead(done, self.quantity()))
         } else if !done.is_empty() {
@@ -485,19 +490,23 @@ impl ConsumerMachine {
         Some(command)
     }
 
-    /// Returns whether the statement that finishes these jobs also reads the next ones: these are all that it has.
-    fn reads_with(&self, done: &[Claim]) -> bool {
+    /// Returns whether the statement that finishes these jobs also reads the next ones: nothing else is left to do for those that it has.
+    fn reads_with(&self, now: Instant, done: &[Claim]) -> bool {
         let is_in_doubt =
             |claim: &Claim| self.held.jobs.get(&claim.msg_id).is_none_or(|held| held.is_in_doubt);
         // With a refused finish, the read would be undone too.
         let is_refused = self.store_max < usize::MAX;
-        let is_all = self.held.jobs.len() - self.held.deferred() == done.len();
         self.must_read
-            && is_all
-            && !self.is_stopping
+            && self.has_capacity()
+            && self.held.are_all_done_or_deferred(now)
             && !is_refused
             && !done.is_empty()
             && !done.iter().any(is_in_doubt)
+    }
+
+    /// Returns whether it can have more jobs.
+    fn has_capacity(&self) -> bool {
+        !self.is_stopping && self.quantity() > 0 && self.held.deferred() <= DEFERRED_MAX
     }
 
     fn handle_read(&mut self, sent: Instant, found: Found) {
@@ -510,6 +519,23 @@ impl ConsumerMachine {
         }
         for (claim, reason) in found.too_large {
             self.take(claim, visible_at, State::Ended(Ending::Dead(reason)));
+        }
+    }
+
+    /// Handles that a read has failed. If its answer was lost, what it has taken is visible after its timeout.
+    fn handle_not_read(&mut self, now: Instant, failed: Failed) {
+        self.must_read = true;
+        if failed == Failed::InDoubt {
+            self.read_after(now, self.settings.visibility);
+        }
+    }
+
+    /// Reads again after a delay.
+    fn read_after(&mut self, now: Instant, delay: Duration) {
+        if let Some(at) = now.checked_add(delay)
+            && self.due.len() < DUE_MAX
+        {
+            self.due.insert(at);
         }
     }
 
@@ -534,6 +560,8 @@ impl ConsumerMachine {
             (Failed::InDoubt, _) => {
                 for msg_id in jobs {
                     self.held.jobs.entry(*msg_id).and_modify(|held| held.is_in_doubt = true);
+                    // A statement that always takes too long must not keep the others from being executed.
+                    self.held.defer_repeated(*msg_id, now);
                 }
                 // A second release could be one of the next read, which has the same number.
                 let (is_stopping, unstored) = (self.is_stopping, &mut self.unstored);
@@ -545,7 +573,10 @@ impl ConsumerMachine {
             }
             (Failed::Refused, [msg_id]) => {
                 self.stats.refused += 1;
-                if let Some(held) = self.held.jobs.remove(msg_id)
+                let held = self.held.jobs.remove(msg_id);
+                let is_cancelled = held.as_ref().is_none_or(|held| held.is_cancelled);
+                self.unstored += u64::from(self.is_stopping && !is_cancelled);
+                if let Some(held) = held
                     && let State::Ended(Ending::Dead(reason)) = held.state
                 {
                     // It is read once more, without an attempt.
@@ -615,14 +646,8 @@ impl ConsumerMachine {
                 self.stats.dead += 1;
                 effects.push(Effect::Dead { msg_id, attempts: held.attempt, reason });
             }
-            Ending::Retry(delay) => {
-                // Not from when the statement was sent: the server has counted from a later time.
-                if let Some(at) = now.checked_add(delay)
-                    && self.due.len() < DUE_MAX
-                {
-                    self.due.insert(at);
-                }
-            }
+            // Not from when the statement was sent: the server has counted from a later time.
+            Ending::Retry(delay) => self.read_after(now, delay),
         }
     }
 
@@ -633,20 +658,14 @@ impl ConsumerMachine {
     }
 
     fn read(&mut self, now: Instant) -> Option<Command> {
-        let (deferred, quantity) = (self.held.deferred(), self.quantity());
-        let held = self.held.jobs.len() - deferred;
+        let held = self.held.jobs.len() - self.held.deferred();
         let has_room = self.waiting.is_empty() && held <= self.settings.concurrency;
-        if !self.must_read
-            || !has_room
-            || deferred > DEFERRED_MAX
-            || quantity == 0
-            || self.is_stopping
-        {
+        if !self.must_read || !has_room || !self.has_capacity() {
             return None;
         }
         self.must_read = false;
         self.in_flight = Some(InFlight::Read { sent: now });
-        Some(Command::Read(quantity))
+        Some(Command::Read(self.quantity()))
     }
 
     /// Returns the delay after this number of attempts: half of a time that doubles with each attempt, and a random part of the other half.

@@ -1,10 +1,10 @@
 //! [`Runs`]: the runs of a handler, in tasks.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -34,83 +34,110 @@ pub(super) struct UserFunctions {
 
 pub(super) type OnDead = Box<dyn Fn(DeadJob) + Send + Sync>;
 
-/// How a run has ended. `None` if it was cancelled.
-pub(super) type RunEnd = (i64, Option<Outcome>);
+/// How a run has ended.
+#[derive(Debug)]
+pub(super) enum RunEnd {
+    Ended(Outcome),
+    Cancelled,
+    /// The handler was not called, because the consumer stops.
+    NotStarted,
+}
+
+/// The id of a job, and how its run has ended.
+pub(super) type Ended = (i64, RunEnd);
 
 /// The runs of the handler of a consumer.
 ///
 /// Each has a task of its own, so that one that waits or blocks its thread keeps neither another one nor the consumer from running. But a task costs more
-/// than a handler that does little. So after some runs that were quick, those that start together share a task, until one is not quick: those that were
-/// to follow it, and itself if it waits, have tasks of their own then.
+/// than a handler that does little. So after some runs that were quick, those that start together share a task. If it takes too long, what has ended
+/// there is taken from it, and those that were to follow have tasks of their own; also a run that waits.
 #[derive(Debug)]
 pub(super) struct Runs {
     functions: Arc<UserFunctions>,
     wanted: mpsc::Sender<Wanted>,
     tasks: JoinSet<Report>,
-    /// The jobs of each task.
-    jobs: HashMap<Id, Vec<i64>>,
+    jobs: HashMap<Id, Jobs>,
     /// How many runs were quick, one after the other.
     quick: u32,
-    /// How many tasks are shared, and until when the consumer waits for them.
-    shared: usize,
-    wait_until: Option<Instant>,
+    /// The task that is shared, and until when the consumer waits for it.
+    sharing: Option<(Id, Instant)>,
+    is_stopping: bool,
     is_cancelled: bool,
 }
 
-/// What a task of several runs has done.
+/// The jobs of a task.
+#[derive(Debug)]
+enum Jobs {
+    One(i64),
+    Shared(Arc<Mutex<Shared>>),
+}
+
+/// The jobs of a task of several runs.
+#[derive(Debug, Default)]
+struct Shared {
+    ended: Vec<Ended>,
+    /// The one whose handler was called last, and has not ended.
+    current: Option<i64>,
+    /// Those that were not started.
+    rest: VecDeque<Message>,
+}
+
+/// What a task has done.
 #[derive(Debug, Default)]
 struct Report {
-    ended: Vec<RunEnd>,
-    /// The task was one of several runs.
-    is_shared: bool,
-    /// All were quick.
+    ended: Option<Ended>,
+    /// All its runs were quick.
     is_quick: bool,
     /// The run that waits.
     waiting: Option<(i64, ContainedRun)>,
-    /// Those that were not started.
-    rest: Vec<Message>,
 }
 
 impl Runs {
     pub(super) fn new(functions: Arc<UserFunctions>, wanted: mpsc::Sender<Wanted>) -> Self {
-        let (tasks, jobs) = (JoinSet::new(), HashMap::new());
         Self {
             functions,
             wanted,
-            tasks,
-            jobs,
+            tasks: JoinSet::new(),
+            jobs: HashMap::new(),
             quick: 0,
-            shared: 0,
-            wait_until: None,
+            sharing: None,
+            is_stopping: false,
             is_cancelled: false,
         }
     }
 
     /// Returns the number of jobs whose runs have not ended.
     pub(super) fn jobs(&self) -> usize {
-        self.jobs.values().map(Vec::len).sum()
+        let of_task = |jobs: &Jobs| match jobs {
+            Jobs::One(_) => 1,
+            Jobs::Shared(shared) => {
+                let shared = lock(shared);
+                shared.rest.len() + usize::from(shared.current.is_some())
+            }
+        };
+        self.jobs.values().map(of_task).sum()
     }
 
     /// Starts a run for each message. This must not yield: a handler that blocks its thread would keep the consumer from running again.
     pub(super) fn start(&mut self, messages: Vec<Message>) {
-        if self.quick < QUICK_MIN {
+        if self.quick < QUICK_MIN || self.sharing.is_some() {
             messages.into_iter().for_each(|message| self.start_one(message));
             return;
         }
         if messages.is_empty() {
             return;
         }
-        let msg_ids = messages.iter().map(Message::msg_id).collect();
+        let shared = Shared { rest: messages.into(), ..Shared::default() };
+        let shared = Arc::new(Mutex::new(shared));
         let (functions, wanted) = (self.functions.clone(), self.wanted.clone());
-        let task = self.tasks.spawn(run_quick(functions, wanted, messages));
-        self.jobs.insert(task.id(), msg_ids);
-        self.shared += 1;
-        self.wait_until = net::now().checked_add(WAIT_MAX);
+        let task = self.tasks.spawn(run_shared(functions, wanted, shared.clone()));
+        self.jobs.insert(task.id(), Jobs::Shared(shared));
+        self.sharing = Some((task.id(), net::now() + WAIT_MAX));
     }
 
     /// Returns until when the ends of quick runs are worth waiting for.
     pub(super) fn wait_until(&self) -> Option<Instant> {
-        self.wait_until.filter(|_| self.shared > 0)
+        self.sharing.map(|(_, until)| until)
     }
 
     /// Starts a task with one run.
@@ -124,16 +151,16 @@ impl Runs {
                 Poll::Ready(outcome) => outcome,
                 Poll::Pending => run.await,
             };
-            Report { ended: vec![(msg_id, Some(outcome))], is_quick, ..Report::default() }
+            Report { ended: Some((msg_id, RunEnd::Ended(outcome))), is_quick, waiting: None }
         });
     }
 
     fn spawn(&mut self, msg_id: i64, task: impl Future<Output = Report> + Send + 'static) {
-        self.jobs.insert(self.tasks.spawn(task).id(), vec![msg_id]);
+        self.jobs.insert(self.tasks.spawn(task).id(), Jobs::One(msg_id));
     }
 
     /// Waits for the next ends. `None` if nothing runs.
-    pub(super) fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<Option<Vec<RunEnd>>> {
+    pub(super) fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<Option<Vec<Ended>>> {
         while let Some(joined) = ready!(self.tasks.poll_join_next_with_id(cx)) {
             let ended = self.handle_joined(joined);
             if !ended.is_empty() {
@@ -144,14 +171,26 @@ impl Runs {
     }
 
     /// Returns ends that have not been returned, if there are any.
-    pub(super) fn next_ended(&mut self) -> Option<Vec<RunEnd>> {
-        let joined = self.tasks.try_join_next_with_id()?;
-        Some(self.handle_joined(joined))
+    pub(super) fn next_ended(&mut self, now: Instant) -> Option<Vec<Ended>> {
+        if let Some(joined) = self.tasks.try_join_next_with_id() {
+            return Some(self.handle_joined(joined));
+        }
+        let (id, _) = self.sharing.filter(|(_, until)| *until <= now)?;
+        (self.sharing, self.quick) = (None, 0);
+        Some(self.take_shared(id))
     }
 
     /// Waits for the next ends. `None` if nothing runs.
-    pub(super) async fn ended(&mut self) -> Option<Vec<RunEnd>> {
+    pub(super) async fn ended(&mut self) -> Option<Vec<Ended>> {
         poll_fn(|cx| self.poll_ended(cx)).await
+    }
+
+    /// Starts nothing more. Returns the ends of what was not started.
+    pub(super) fn stop(&mut self) -> Vec<Ended> {
+        self.is_stopping = true;
+        self.sharing = None;
+        let ids: Vec<_> = self.jobs.keys().copied().collect();
+        ids.into_iter().flat_map(|id| self.take_shared(id)).collect()
     }
 
     /// Cancels all: their futures are dropped at their next await.
@@ -160,33 +199,59 @@ impl Runs {
         self.tasks.abort_all();
     }
 
-    fn handle_joined(&mut self, joined: Result<(Id, Report), JoinError>) -> Vec<RunEnd> {
-        let (id, report) = match joined {
-            Ok(joined) => joined,
-            Err(error) => {
-                let msg_ids = self.jobs.remove(&error.id()).unwrap_or_default();
-                // Only a stop aborts tasks, so none is waited for any more.
-                self.shared = 0;
-                return msg_ids.into_iter().map(|msg_id| (msg_id, None)).collect();
-            }
+    /// Takes what has ended in a task of several runs. What was not started there is started in tasks of its own, or is returned.
+    fn take_shared(&mut self, id: Id) -> Vec<Ended> {
+        let Some(Jobs::Shared(shared)) = self.jobs.get(&id) else { return Vec::new() };
+        let (mut ended, rest) = {
+            let mut shared = lock(shared);
+            (std::mem::take(&mut shared.ended), std::mem::take(&mut shared.rest))
         };
-        self.jobs.remove(&id);
-        let Report { mut ended, is_shared, is_quick, waiting, rest } = report;
-        self.shared = self.shared.saturating_sub(usize::from(is_shared));
-        self.quick = if is_quick { self.quick.saturating_add(1) } else { 0 };
-        if self.is_cancelled {
-            ended.extend(waiting.map(|(msg_id, _)| (msg_id, None)));
-            ended.extend(rest.iter().map(|message| (message.msg_id(), None)));
-            return ended;
+        for message in rest {
+            if self.is_stopping {
+                ended.push((message.msg_id(), RunEnd::NotStarted));
+            } else {
+                self.start_one(message);
+            }
         }
-        if let Some((msg_id, run)) = waiting {
-            self.spawn(msg_id, async move {
-                Report { ended: vec![(msg_id, Some(run.await))], ..Report::default() }
-            });
-        }
-        rest.into_iter().for_each(|message| self.start_one(message));
         ended
     }
+
+    fn handle_joined(&mut self, joined: Result<(Id, Report), JoinError>) -> Vec<Ended> {
+        let (id, report) = match joined {
+            Ok((id, report)) => (id, Some(report)),
+            Err(error) => (error.id(), None),
+        };
+        if self.sharing.is_some_and(|(sharing, _)| sharing == id) {
+            self.sharing = None;
+        }
+        let mut ended = self.take_shared(id);
+        let jobs = self.jobs.remove(&id);
+        let Some(Report { ended: one, is_quick, waiting }) = report else {
+            // It was cancelled.
+            let current = match jobs {
+                Some(Jobs::One(msg_id)) => Some(msg_id),
+                Some(Jobs::Shared(shared)) => lock(&shared).current,
+                None => None,
+            };
+            ended.extend(current.map(|msg_id| (msg_id, RunEnd::Cancelled)));
+            return ended;
+        };
+        self.quick = if is_quick { self.quick.saturating_add(1) } else { 0 };
+        ended.extend(one);
+        match waiting {
+            Some((msg_id, _)) if self.is_cancelled => ended.push((msg_id, RunEnd::Cancelled)),
+            Some((msg_id, run)) => self.spawn(msg_id, async move {
+                let ended = Some((msg_id, RunEnd::Ended(run.await)));
+                Report { ended, ..Report::default() }
+            }),
+            None => {}
+        }
+        ended
+    }
+}
+
+fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Calls the handler.
@@ -210,29 +275,33 @@ async fn first_poll(run: &mut ContainedRun) -> (Poll<Outcome>, bool) {
     (poll, is_quick)
 }
 
-/// Runs the handler for each message, until a run is not quick.
-async fn run_quick(
+/// Runs the handler for each message, until a run is not quick or the messages are taken.
+async fn run_shared(
     functions: Arc<UserFunctions>,
     wanted: mpsc::Sender<Wanted>,
-    messages: Vec<Message>,
+    shared: Arc<Mutex<Shared>>,
 ) -> Report {
-    let ended = Vec::with_capacity(messages.len());
-    let mut report = Report { ended, is_shared: true, is_quick: true, ..Report::default() };
-    let mut messages = messages.into_iter();
-    for message in messages.by_ref() {
+    let mut report = Report { is_quick: true, ..Report::default() };
+    while report.is_quick {
+        let message = {
+            let mut shared = lock(&shared);
+            let Some(message) = shared.rest.pop_front() else { break };
+            shared.current = Some(message.msg_id());
+            message
+        };
         let msg_id = message.msg_id();
         let mut run = begin(&functions, wanted.clone(), message);
         let (poll, is_quick) = first_poll(&mut run).await;
         report.is_quick = is_quick;
         match poll {
-            Poll::Ready(outcome) => report.ended.push((msg_id, Some(outcome))),
+            Poll::Ready(outcome) => {
+                let mut shared = lock(&shared);
+                shared.ended.push((msg_id, RunEnd::Ended(outcome)));
+                shared.current = None;
+            }
             Poll::Pending => report.waiting = Some((msg_id, run)),
         }
-        if !is_quick {
-            break;
-        }
     }
-    report.rest = messages.collect();
     report
 }
 

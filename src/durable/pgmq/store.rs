@@ -45,6 +45,10 @@ const CHANNEL_BYTES_MAX: usize = 63;
 /// The least limit of a result: `Config::result_limit_bytes`.
 const RESULT_BYTES_MIN: usize = 64 * 1024;
 
+/// The longest wait of a send to the dead-letter queue for a lock, in milliseconds: that of its table, or of a row that the trigger for notifications
+/// updates. The other jobs of the consumer wait too.
+const LOCK_MILLIS: u64 = 500;
+
 /// A session, and the statements for a queue.
 #[derive(Debug)]
 pub(super) struct JobStore {
@@ -328,7 +332,7 @@ impl JobStore {
 }
 
 impl Statements {
-    /// None of them waits for the lock of a row. One that changes jobs returns the [fate](Fates) of each; one that finishes jobs, of those that it could not.
+    /// None of them waits for the lock of a job. One that changes jobs returns the [fate](Fates) of each; one that finishes jobs, of those that it could not.
     fn new(table: String, finish: Finish, has_dead_letter: bool, size: Size) -> Self {
         let mut name = String::from("pgmq.");
         quote_identifier(&table, &mut name);
@@ -408,9 +412,11 @@ impl Statements {
                 end("archive", "held")
             ),
             true => format!(
-                "WITH {}, sent AS MATERIALIZED (SELECT msg_id, pgmq.send($5::text, pg_catalog.jsonb_build_object(\
+                "WITH bounded AS MATERIALIZED (SELECT pg_catalog.set_config('lock_timeout', '{LOCK_MILLIS}', true) AS timeout), \
+                 {}, sent AS MATERIALIZED (SELECT msg_id, pgmq.send($5::text, pg_catalog.jsonb_build_object(\
                  'queue', $3::text, 'msg_id', msg_id, 'attempts', read_ct, 'reason', reason, \
-                 'enqueued_at', enqueued_at, 'message', message, 'headers', headers), 0) FROM held), {} SELECT job.msg_id, {fate} {from}",
+                 'enqueued_at', enqueued_at, 'message', message, 'headers', headers), 0) FROM bounded JOIN held ON bounded.timeout <> ''), \
+                 {} SELECT job.msg_id, {fate} {from}",
                 held(
                     ", queue.read_ct, queue.enqueued_at, queue.message, queue.headers, job.reason",
                     ", pg_catalog.unnest($4::text[])",

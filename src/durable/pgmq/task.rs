@@ -13,7 +13,7 @@ use super::job::{DeadJob, Wanted};
 use super::machine::{Answer, Command, ConsumerMachine, Effect, End, Failed};
 use super::refusal::{is_passing, is_retried};
 use super::rest::Rest;
-use super::runs::{RunEnd, Runs, UserFunctions};
+use super::runs::{Ended, RunEnd, Runs, UserFunctions};
 use super::shared::ConsumerShared;
 use super::stopped::Stopped;
 use super::store::JobStore;
@@ -95,7 +95,7 @@ pub(super) struct ConsumerParts {
 /// What happens to the task.
 enum Event {
     Executed(Executed),
-    Ended(Vec<RunEnd>),
+    Ended(Vec<Ended>),
     /// `None`: the wake-ups are closed.
     Woken(Option<Wake>),
     Wanted(Wanted),
@@ -138,13 +138,13 @@ impl ConsumerTask {
         self.machine.handle_woken(net::now());
         loop {
             let Demand { phase, deadline } = *demands.borrow_and_update();
-            if phase >= Phase::Stopping || self.error.is_some() {
-                self.machine.handle_stop();
+            let is_stopping = phase >= Phase::Stopping || self.error.is_some();
+            if is_stopping {
+                self.stop_starting();
             }
             self.start_jobs();
             self.start_statement();
             self.shared.set_stats(self.machine.stats());
-            let is_stopping = phase >= Phase::Stopping || self.error.is_some();
             let is_late = deadline.is_some_and(|at| at <= tokio::time::Instant::now());
             if phase == Phase::Cancelled || is_late || is_stopping && self.machine.is_idle() {
                 break;
@@ -167,9 +167,16 @@ impl ConsumerTask {
         self.runs.start(messages);
     }
 
+    /// Gives back what was not started.
+    fn stop_starting(&mut self) {
+        self.machine.handle_stop();
+        let not_started = self.runs.stop();
+        self.handle_ended(not_started);
+    }
+
     /// Handles the ends that have not been handled.
     fn handle_all_ended(&mut self) {
-        while let Some(ended) = self.runs.next_ended() {
+        while let Some(ended) = self.runs.next_ended(net::now()) {
             self.handle_ended(ended);
         }
     }
@@ -218,8 +225,9 @@ impl ConsumerTask {
     ) -> tokio::time::Instant {
         let far = tokio::time::Instant::now() + FAR;
         let of_machine = self.machine.next_time().filter(|_| self.statement.is_none());
-        // What is due waits for the end of the pause.
-        let of_machine = of_machine.max(self.paused_until.filter(|_| of_machine.is_some()));
+        // What is due waits for the end of the pause, and for quick runs.
+        let waits = self.paused_until.max(self.runs.wait_until());
+        let of_machine = of_machine.max(waits.filter(|_| of_machine.is_some()));
         let rest_until = self.rest.map(|rest| rest.until);
         let waking = [self.poll_at, rest_until].map(|at| at.filter(|_| !is_stopping));
         let of_runs = self.runs.wait_until().filter(|_| self.statement.is_none());
@@ -370,11 +378,12 @@ impl ConsumerTask {
         }
     }
 
-    fn handle_ended(&mut self, ended: Vec<RunEnd>) {
-        for (msg_id, outcome) in ended {
-            let end = match outcome {
-                Some(outcome) => self.end_of(outcome),
-                None => End::Cancelled,
+    fn handle_ended(&mut self, ended: Vec<Ended>) {
+        for (msg_id, end) in ended {
+            let end = match end {
+                RunEnd::Ended(outcome) => self.end_of(outcome),
+                RunEnd::Cancelled => End::Cancelled,
+                RunEnd::NotStarted => End::NotStarted,
             };
             if let End::Failed(reason) = &end {
                 telemetry::failed(&self.queue, msg_id, reason);
@@ -406,11 +415,12 @@ impl ConsumerTask {
     /// Cancels what runs, lets the server store what has ended, and ends the sessions.
     async fn end(mut self) {
         let mut cancelled = 0;
-        self.machine.handle_stop();
+        self.stop_starting();
         self.runs.cancel();
         let join = async {
             while let Some(ended) = self.runs.ended().await {
-                cancelled += ended.iter().filter(|(_, outcome)| outcome.is_none()).count() as u64;
+                let is_cancelled = |(_, end): &&Ended| matches!(end, RunEnd::Cancelled);
+                cancelled += ended.iter().filter(is_cancelled).count() as u64;
                 self.handle_ended(ended);
             }
         };
@@ -419,6 +429,8 @@ impl ConsumerTask {
         // At once, also during a pause.
         self.paused_until = None;
         let _ = timeout(STORE_TIMEOUT, self.store_rest()).await;
+        // With its session: the server is asked to cancel it.
+        self.statement = None;
         // Those that are blocked or cancelled are counted as such.
         self.machine.handle_abandoned();
         let unstored = self.machine.unstored();

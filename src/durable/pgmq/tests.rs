@@ -2,6 +2,7 @@
 
 mod decisions;
 mod random;
+mod runs;
 
 use std::time::{Duration, Instant, UNIX_EPOCH};
 

@@ -58,6 +58,8 @@ fn a_close_does_not_wait_for_a_read() {
         until_sql(&mut other, "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)").await;
         mirror.close().await;
         assert_eq!(reading.await.unwrap().unwrap_err().kind(), ErrorKind::Closed);
+        // The server would read Terminate after the statement, so it is cancelled.
+        until_sql(&mut other, "SELECT NOT EXISTS (SELECT FROM pg_locks WHERE NOT granted)").await;
         shop.sql("COMMIT").await;
     });
 }

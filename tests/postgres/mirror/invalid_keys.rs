@@ -82,3 +82,25 @@ fn an_error_of_a_row_is_not_taken_for_an_invalid_key() {
         mirror.close().await;
     });
 }
+
+/// The comparison has the type of the domain's values, so it does not refuse what the domain refuses.
+#[test]
+fn a_payload_that_a_domain_refuses_is_an_invalid_key_and_causes_no_load() {
+    let server = Server::start();
+    run(async {
+        let mut shop = Shop::new(server).await;
+        shop.sql("CREATE DOMAIN positive AS int CHECK (value > 0)").await;
+        shop.sql("CREATE TABLE stock (id positive PRIMARY KEY, status text); INSERT INTO stock VALUES (1, 'new')").await;
+        let source = MirrorSource::table("stock", "id");
+        let mirror = shop.builder(source).load(status).await.unwrap();
+        let keys = "SELECT pg_notify('orders', (-n)::text) FROM generate_series(0, 9) AS n";
+        shop.sql(&format!(
+            "BEGIN; UPDATE stock SET status = 'paid'; NOTIFY orders, '1'; {keys}; COMMIT"
+        ))
+        .await;
+        until("the key is refreshed", || mirror.get("1").is_some_and(|one| *one == "paid")).await;
+        until("each is counted", || mirror.stats().invalid_keys == 10).await;
+        assert_eq!(mirror.stats().loads, 1);
+        mirror.close().await;
+    });
+}

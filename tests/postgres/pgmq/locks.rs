@@ -148,3 +148,33 @@ fn a_request_for_more_time_for_a_locked_job_is_answered() {
         running.stop(TEST_TIMEOUT).await;
     });
 }
+
+/// pgmq's trigger for notifications updates a row, so a second send to the same queue waits for the end of the first one's transaction.
+#[test]
+fn an_open_send_to_the_dead_letter_queue_does_not_stop_other_jobs() {
+    let server = Server::start();
+    run(async {
+        let jobs = Jobs::new(server).await;
+        let (mut session, mut sender) = (jobs.session().await, jobs.session().await);
+        let dead = Queue::new("dead").unwrap();
+        dead.create(&mut session).await.unwrap();
+        dead.enable_notifications(&mut session, Duration::from_millis(1)).await.unwrap();
+        let consumer = jobs.consumer().dead_letter(dead.clone()).max_attempts(1).concurrency(1);
+        let (running, mut calls) = start(consumer).await;
+        sql(&mut sender, "BEGIN; SELECT pgmq.send('dead', '{}')").await;
+        jobs.queue.enable_notifications(&mut session, Duration::ZERO).await.unwrap();
+        jobs.send(&mut session, 2).await;
+        calls.next().await.fail("on purpose");
+        for expected in 2..=6 {
+            // Each is read while the first one cannot be put aside.
+            let call = calls.next().await;
+            assert_eq!((call.msg_id, call.attempts), (expected, 1));
+            jobs.send(&mut session, 1).await;
+            call.succeed();
+        }
+        assert_eq!(running.stats().dead, 0);
+        sql(&mut sender, "COMMIT").await;
+        until("it is put aside", || running.stats().dead == 1).await;
+        running.stop(Duration::from_secs(30)).await;
+    });
+}

@@ -6,22 +6,25 @@ use pgbell::Connection;
 use pgbell_testkit::{PgBouncer, PoolMode};
 
 use super::support::{Jobs, sql, start};
-use crate::support::{Server, run, until, value};
+use crate::support::{Server, run, until, until_sql, value};
 
 /// Behind a pooler, the statements that one client has prepared are those of another one, or are gone.
 #[test]
 fn a_consumer_goes_on_when_its_prepared_statements_are_gone() {
     let server = Server::start();
     let cluster = &server.cluster;
-    let pooler = PgBouncer::start(cluster, PoolMode::Transaction).unwrap();
+    // All clients share one session of the server.
+    let pooler = PgBouncer::builder(cluster, PoolMode::Transaction);
+    let pooler = pooler.setting("default_pool_size", "1").start().unwrap();
     let url = pooler.url(cluster.superuser(), cluster.superuser_password(), "v1_13");
     run(async {
         let jobs = Jobs::new(server).await;
         let mut other = Connection::connect(&*url).await.unwrap();
         let consumer = jobs.queue.consumer(url.as_str()).interval(Duration::from_millis(20));
         let (running, mut calls) = start(consumer).await;
+        let kept = "SELECT count(*) > 0 FROM pg_prepared_statements WHERE name LIKE 'pgbell%'";
+        until_sql(&mut other, kept).await;
         for expected in 1..=20 {
-            // The pool has one session at this time: that of the consumer.
             sql(&mut other, "DEALLOCATE ALL").await;
             jobs.send(&mut other, 1).await;
             let call = calls.next().await;
@@ -29,6 +32,7 @@ fn a_consumer_goes_on_when_its_prepared_statements_are_gone() {
             call.succeed();
             until("it is finished", || running.stats().finished == expected.unsigned_abs()).await;
         }
+        assert_eq!(value(&mut other, kept).await, "f", "it prepares statements again and again");
         assert_eq!(running.stats().retries, 0, "{:?}", running.last_error());
         running.stop(Duration::from_secs(30)).await;
         other.close().await;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::super::fate::{Fate, Fates};
 use super::super::found::Found;
 use super::super::machine::{Answer, Command, ConsumerMachine, Effect, End, Failed};
-use super::{VISIBILITY, claim, fates, found, machine, message, read, settings, start};
+use super::{Claim, VISIBILITY, claim, fates, found, machine, message, read, settings, start};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -666,4 +666,99 @@ fn a_locked_job_does_not_keep_the_others_from_one_statement_for_finish_and_read(
     let stats = machine.stats();
     assert_eq!((stats.finished, stats.removed, stats.released, stats.overtaken), (5, 1, 2, 0));
     assert!(machine.is_idle());
+}
+
+/// A send to a dead-letter queue can wait for a lock until its timeout, each time.
+#[test]
+fn a_dead_letter_queue_that_is_too_slow_does_not_stop_other_jobs() {
+    let (mut machine, mut now) = (machine(), Instant::now());
+    read(&mut machine, now, vec![message(1, 4)]);
+    for _ in 0..3 {
+        machine.handle_woken(now);
+        let mut is_read = false;
+        for _ in 0..3 {
+            match machine.poll_command(now).unwrap() {
+                Command::Bury(_) => {
+                    now += Duration::from_secs(10);
+                    machine.handle_failed(now, Failed::InDoubt);
+                }
+                Command::Read(_) => {
+                    is_read = true;
+                    machine.handle_answer(now, found(Vec::new(), false));
+                    break;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(is_read, "nothing is read");
+    }
+}
+
+/// The read of the statement that finishes and reads can be what the server refuses.
+#[test]
+fn a_job_that_has_succeeded_is_finished_when_the_read_beside_it_is_refused() {
+    let (mut machine, now) = (machine(), Instant::now());
+    read(&mut machine, now, vec![message(1, 1)]);
+    for id in start(&mut machine, now) {
+        machine.handle_ended(id, End::Done);
+    }
+    machine.handle_woken(now);
+    let both = Command::FinishAndRead(vec![claim(1, 1)], 3);
+    assert_eq!(machine.poll_command(now), Some(both));
+    assert_eq!(machine.handle_failed(now, Failed::Refused), []);
+    assert_eq!(machine.poll_command(now), Some(Command::Finish(vec![claim(1, 1)])));
+    changed(&mut machine, now, &[1]);
+    assert_eq!((machine.stats().finished, machine.stats().refused), (1, 0));
+    assert_eq!(machine.poll_command(now), Some(Command::Read(3)));
+}
+
+/// Jobs whose rows stay locked are held. With a finish beside them, as without, there is a limit.
+#[test]
+fn jobs_that_stay_locked_do_not_grow_without_limit() {
+    let (mut machine, now) = (machine(), Instant::now());
+    let mut next = 4;
+    read(&mut machine, now, (1..=3).map(|id| message(id, 1)).collect());
+    for _ in 0..10_000 {
+        for id in start(&mut machine, now) {
+            machine.handle_ended(id, End::Done);
+        }
+        match machine.poll_command(now) {
+            None => break,
+            Some(Command::Read(quantity)) => {
+                let ids = next..next + i64::try_from(quantity).unwrap();
+                next = ids.end;
+                machine.handle_answer(now, found(ids.map(|id| message(id, 1)).collect(), true));
+            }
+            Some(Command::Finish(claims)) => {
+                let fates = claims.iter().enumerate().map(locked_but_the_first);
+                machine.handle_answer(now, Answer::Changed(Fates::new(fates)));
+            }
+            Some(Command::FinishAndRead(claims, quantity)) => {
+                let fates = Fates::new(claims.iter().enumerate().map(locked_but_the_first));
+                let ids = next..next + i64::try_from(quantity).unwrap();
+                next = ids.end;
+                let messages = ids.map(|id| message(id, 1)).collect();
+                let found = Found { messages, is_full: true, ..Found::default() };
+                machine.handle_answer(now, Answer::FinishedAndRead(fates, found));
+            }
+            Some(other) => panic!("{other:?}"),
+        }
+    }
+    let held = machine.stats().jobs - machine.stats().finished;
+    assert!((1_000..1_100).contains(&held), "{held} jobs are held");
+}
+
+fn locked_but_the_first((index, claim): (usize, &Claim)) -> (i64, Fate) {
+    (claim.msg_id, if index == 0 { Fate::Changed } else { Fate::Locked })
+}
+
+#[test]
+fn what_a_lost_read_has_taken_is_read_when_its_timeout_has_passed() {
+    let (mut machine, now) = (machine(), Instant::now());
+    assert_eq!(machine.poll_command(now), Some(Command::Read(3)));
+    machine.handle_failed(now, Failed::InDoubt);
+    read(&mut machine, now, Vec::new());
+    assert_eq!(machine.poll_command(now), None);
+    assert_eq!(machine.next_time(), Some(now + VISIBILITY));
+    assert_eq!(machine.poll_command(now + VISIBILITY), Some(Command::Read(3)));
 }
