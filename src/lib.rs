@@ -57,7 +57,7 @@
 //! - To start: [`guide::quick_start`], [`guide::choosing_a_type`], [`guide::moving`] from other clients, [`guide::when_not`].
 //! - To connect: [`guide::connecting`], [`guide::poolers`] and hosted databases.
 //! - To build: [`guide::losing_nothing`], [`guide::fan_out`], [`guide::handlers`], [`guide::wake_or_poll`], [`guide::publishing`],
-//!   [`guide::triggers`], [`guide::existing_queues`], `guide::durability`, `guide::json`, `guide::blocking`, [`guide::testing_your_code`].
+//!   [`guide::triggers`], [`guide::existing_queues`], `guide::durability`, `guide::tables_and_queues`, `guide::json`, `guide::blocking`, [`guide::testing_your_code`].
 //! - To operate: [`guide::production`] with logs and metrics, [`guide::memory`], [`guide::performance`], [`guide::listen_cost`].
 //! - To evaluate: [`guide::correctness`].
 //!

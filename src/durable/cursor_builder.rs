@@ -94,7 +94,8 @@ impl CursorBuilder {
         self
     }
 
-    /// Sets the lease: how long the cursor stays with this reader after its last read, by default 30 s, and at least three times the interval. A
+    /// Sets the lease: how long the cursor stays with this reader after its last read, by default the longer of 30 s and three intervals. A shorter one than three
+    /// intervals is refused. A
     /// reader that waits gets the cursor at most one second after the lease has passed.
     ///
     /// Reads renew it when a third of it has passed. While a batch is handled nothing is read: if that can take longer than the lease, call
@@ -127,7 +128,7 @@ impl CursorBuilder {
         self
     }
 
-    /// Takes the cursor from its reader at once, without waiting for the end of the lease. What that reader acknowledges later is refused.
+    /// Takes the cursor from its reader without waiting for the end of the lease. It waits only for a transaction that has acknowledged and is open. What that reader acknowledges later is refused.
     pub fn take_over(mut self) -> Self {
         self.takes_over = true;
         self

@@ -26,7 +26,11 @@ pub(super) fn explained(error: Error) -> Error {
         Some(NO_CURSOR) => (ErrorKind::Schema, "open the cursor again to create it anew"),
         Some(WRONG_CLUSTER) => (ErrorKind::Schema, REBASE_HINT),
         // Undefined table, function, column, schema, object.
-        Some("42P01" | "42883" | "42703" | "3F000" | "42704") => (ErrorKind::Schema, INIT_HINT),
+        Some("42P01" | "42883" | "42703" | "42704") => (ErrorKind::Schema, INIT_HINT),
+        Some("3F000") => (
+            ErrorKind::Schema,
+            "create the schema with CREATE SCHEMA, and then the log with Outbox::init, or with pgbell outbox init",
+        ),
         Some("25006") => (
             ErrorKind::Standby,
             "connect to a primary, with default_transaction_read_only off for the role",

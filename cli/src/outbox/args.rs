@@ -156,7 +156,7 @@ pub(crate) struct Read {
     /// without --count, none
     #[arg(short = 'W', long, value_name = "DURATION", value_parser = duration)]
     pub(crate) wait: Option<Duration>,
-    /// Take the cursor from its reader at once. What that one acknowledges later is refused
+    /// Take the cursor from its reader, and wait only for a transaction that has acknowledged and is open. What that one acknowledges later is refused
     #[arg(long)]
     pub(crate) take_over: bool,
     /// How a record is written

@@ -48,7 +48,7 @@ use crate::wakeups::{Listen, WakeTask, WakeWorker, Wakeups};
 /// returns less than a whole batch. What happens while it reads is one wake-up, and so is what happens within 10 ms after a wake-up, or
 /// 100 ms while a burst is arriving: a burst of notifications causes one more read. In a full queue, the statement that finishes jobs also reads the next ones.
 ///
-/// pgmq sends at most one notification in its throttle, 250 ms by default. If the queue has one, the consumer reads once more when the throttle has
+/// pgmq notifies only after [`Queue::enable_notifications`]: without it, a job waits for the interval. It sends at most one notification in its throttle. If the queue has one, the consumer reads once more when the throttle has
 /// passed after a wake-up. The throttle is read with each poll. A message whose transaction commits later than that, and one that was sent with a delay, is found
 /// by the poll. The functions of pgmq that read by group (`read_grouped` and others) are not used: messages with the same `x-pgmq-group` header may run at once.
 ///
@@ -170,7 +170,8 @@ impl Queue {
 
 impl ConsumerBuilder {
     /// Sets for how long a read keeps a job from other readers, by default 30 s, at least one second. It is rounded up to whole seconds, and extended
-    /// while the handler runs. It is also the time after which a job is tried again whose consumer has crashed.
+    /// while the handler runs. A job whose consumer has crashed is tried again after this time, and at most one
+    /// [interval](Self::interval) later.
     pub fn visibility_timeout(mut self, timeout: Duration) -> Self {
         self.settings.visibility = timeout;
         self
@@ -320,7 +321,7 @@ impl ConsumerBuilder {
         // A sixth: the timeout of a job is extended when it has two thirds left.
         let pause_max = self.settings.visibility / 6;
         let mut machine = ConsumerMachine::new(self.settings, seed()?);
-        machine.set_throttle(store.throttle());
+        machine.set_throttle(net::now(), store.throttle());
         let (stopped, report) = watch::channel(None);
         let shared = Arc::new(ConsumerShared::new(wakeups, report));
         let task = ConsumerTask::new(ConsumerParts {

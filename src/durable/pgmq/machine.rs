@@ -28,6 +28,9 @@ use super::settings::{ConsumerSettings, TIME_MAX};
 use super::stats::ConsumerStats;
 use crate::proto::route::PseudoRandom;
 
+/// The time in which the server cancels a statement that was given up, and so the latest time at which that can read messages.
+const CANCELLED_AFTER: Duration = Duration::from_secs(1);
+
 /// The highest number of times at which a retry is due that are kept. The poll finds what is due at others.
 const DUE_MAX: usize = 10_000;
 
@@ -99,8 +102,17 @@ impl ConsumerMachine {
     // ---- inputs ----
 
     /// Sets the throttle of the notifications of the queue, `None` if there are none.
-    pub(super) fn set_throttle(&mut self, throttle: Option<Duration>) {
+    pub(super) fn set_throttle(&mut self, now: Instant, throttle: Option<Duration>) {
+        let is_new = self.throttle.is_none() && throttle.is_some();
         self.throttle = throttle;
+        if is_new {
+            // The last notification was one of its.
+            self.read_again_at = throttle.and_then(|throttle| now.checked_add(throttle));
+        }
+    }
+
+    pub(super) fn has_throttle(&self) -> bool {
+        self.throttle.is_some()
     }
 
     /// Handles a wake-up.
@@ -522,11 +534,11 @@ impl ConsumerMachine {
         }
     }
 
-    /// Handles that a read has failed. If its answer was lost, what it has taken is visible after its timeout.
+    /// Handles that a read has failed. If its answer was lost, what it has taken is visible after its timeout, which may begin later.
     fn handle_not_read(&mut self, now: Instant, failed: Failed) {
         self.must_read = true;
         if failed == Failed::InDoubt {
-            self.read_after(now, self.settings.visibility);
+            self.read_after(now, self.settings.visibility + CANCELLED_AFTER);
         }
     }
 

@@ -68,6 +68,8 @@ pub(super) struct ConsumerTask {
     error: Option<Error>,
     /// The throttle is to be read again: the poll has come.
     is_throttle_old: bool,
+    /// A notification has been the reason for that since the last poll.
+    has_looked: bool,
 }
 
 /// A handler that waits for more time.
@@ -127,6 +129,7 @@ impl ConsumerTask {
             stopped: parts.stopped,
             error: None,
             is_throttle_old: false,
+            has_looked: false,
         }
     }
 
@@ -281,7 +284,10 @@ impl ConsumerTask {
             Event::Executed((store, answer)) => self.handle_executed(store, answer),
             Event::Ended(ended) => self.handle_ended(ended),
             Event::Woken(Some(wake)) => {
-                self.is_throttle_old |= matches!(wake, Wake::Poll);
+                // Notifications of a queue that had none may have been enabled since. It is looked for once in an interval.
+                let may_be_new = !self.has_looked && !self.machine.has_throttle();
+                self.is_throttle_old |= matches!(wake, Wake::Poll) || may_be_new;
+                self.has_looked = !matches!(wake, Wake::Poll);
                 let received = self.worker.stats().notifications;
                 self.rest = Some(Rest::begin(now, received));
                 self.machine.handle_woken(now);
@@ -299,7 +305,7 @@ impl ConsumerTask {
     }
 
     fn handle_executed(&mut self, store: Box<JobStore>, answer: Result<Answer, Error>) {
-        self.machine.set_throttle(store.throttle());
+        self.machine.set_throttle(net::now(), store.throttle());
         self.store = Some(store);
         match answer {
             Ok(answer) => {
@@ -322,8 +328,12 @@ impl ConsumerTask {
             self.error = Some(error);
             return;
         };
-        // The server has answered, and refuses the end of one job: that is no reason for the others to wait.
-        let pauses = failed != Failed::Refused || !self.machine.is_storing();
+        // If the server has answered, what concerns the end of one job is no reason for the others to wait.
+        let pauses = match failed {
+            Failed::Refused => !self.machine.is_storing(),
+            Failed::Undone => !self.machine.is_burying(),
+            Failed::InDoubt => true,
+        };
         for effect in self.machine.handle_failed(net::now(), failed) {
             self.apply(effect);
         }

@@ -1,5 +1,5 @@
 -- Writes a record to the log public.outbox for each changed row of orders, in the transaction of the change.
-CREATE FUNCTION log_order() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION log_order() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     changed record := CASE WHEN TG_OP = 'DELETE' THEN OLD ELSE NEW END;
 BEGIN

@@ -407,3 +407,16 @@ fn a_role_whose_transactions_are_read_only_is_refused_with_the_setting() {
         assert_eq!(error.hint(), Some(hint));
     });
 }
+
+#[test]
+fn a_log_in_a_schema_that_does_not_exist_is_refused_with_what_to_do() {
+    let server = Server::start();
+    run(async {
+        let url = server.url();
+        let outbox = Outbox::new(url.as_str(), "missing.outbox").unwrap();
+        let error = outbox.init(&OutboxSettings::default()).await.unwrap_err();
+        assert_eq!((error.kind(), error.sqlstate()), (ErrorKind::Schema, Some("3F000")), "{error}");
+        let hint = "create the schema with CREATE SCHEMA, and then the log with Outbox::init, or with pgbell outbox init";
+        assert_eq!(error.hint(), Some(hint));
+    });
+}

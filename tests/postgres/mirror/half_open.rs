@@ -13,9 +13,9 @@ use crate::support::{Server, run, until, until_sql};
 /// The time from the new listening session to the right content. It was the statement timeout, 60 s by default.
 const RIGHT_AGAIN: Duration = Duration::from_secs(5);
 
-/// G6: what the server sends is lost, and neither side notices it.
+/// What the server sends is lost, and neither side notices it.
 #[test]
-fn g6_a_mirror_whose_read_is_half_open_is_right_as_soon_as_the_listening_session_is_there_again() {
+fn a_mirror_whose_read_is_half_open_is_right_as_soon_as_the_listening_session_is_there_again() {
     let server = Server::start();
     let proxy = Proxy::start(server.cluster.port()).unwrap();
     run(async {

@@ -15,7 +15,7 @@ fn pieces(row: MirrorRow<'_>) -> Result<i32, Error> {
 }
 
 #[test]
-fn r7_the_log_has_what_a_mirror_reads_leaves_out_and_fails_to_read() {
+fn the_log_has_what_a_mirror_reads_leaves_out_and_fails_to_read() {
     let server = Server::start();
     let log = Log::default();
     log.run_at(Level::DEBUG, async {
@@ -54,7 +54,7 @@ fn r7_the_log_has_what_a_mirror_reads_leaves_out_and_fails_to_read() {
 
 /// The session of the reads waits for a lock, so a read runs when the listening session is lost.
 #[test]
-fn r7_the_log_has_a_read_that_was_given_up() {
+fn the_log_has_a_read_that_was_given_up() {
     let server = Server::start();
     let log = Log::default();
     log.run(async {

@@ -12,13 +12,13 @@ use crate::support::{Server, run, until};
 on_every_version! {
     g6_a_notification_reads_the_row_that_it_names
     keys_of_every_type_name_their_rows
-    g6_the_trigger_of_the_guide_names_every_row_that_changes
+    the_trigger_of_the_guide_names_every_row_that_changes
 }
 
 const NOTIFY_KEY: &str = include_str!("../../../src/guide/recipes/notify_key.sql");
 
-/// G6, S8: an UPDATE that changes the key, and TRUNCATE, too.
-fn g6_the_trigger_of_the_guide_names_every_row_that_changes(major: u32) {
+/// An UPDATE that changes the key, and TRUNCATE, too.
+fn the_trigger_of_the_guide_names_every_row_that_changes(major: u32) {
     let server = Server::of(major);
     run(async {
         let mut shop = Shop::new(server).await;

@@ -46,6 +46,8 @@ fn statements_of_a_consumer_that_take_too_long_do_not_pile_up_on_the_server() {
         let jobs = Jobs::new(server).await;
         let (mut blocker, mut admin) = (jobs.session().await, jobs.session().await);
         let consumer = jobs.consumer().statement_timeout(Duration::from_millis(200));
+        // A statement that is not cancelled in time may take the job once.
+        let consumer = consumer.visibility_timeout(Duration::from_secs(1));
         let consumer = consumer.reconnect(Duration::from_millis(1), Duration::from_millis(10));
         sql(&mut blocker, "BEGIN; LOCK TABLE pgmq.q_jobs IN ACCESS EXCLUSIVE MODE").await;
         jobs.send(&mut blocker, 1).await;

@@ -232,3 +232,25 @@ fn a_throttle_that_is_set_later_is_used_after_the_next_poll() {
         wakeups.close().await;
     });
 }
+
+/// An earlier version looked for the throttle only at a poll.
+#[test]
+fn notifications_that_are_enabled_while_a_consumer_runs_have_their_throttle() {
+    let server = Server::start();
+    run(async {
+        let jobs = Jobs::new(server).await;
+        let mut session = jobs.session().await;
+        // Its poll is ten minutes away.
+        let (running, mut calls) = start(jobs.consumer()).await;
+        until("it has read", || running.stats().reads > 0).await;
+        jobs.queue.enable_notifications(&mut session, Duration::from_secs(1)).await.unwrap();
+        // Only the first of them is notified.
+        for _ in 0..3 {
+            jobs.send(&mut session, 1).await;
+        }
+        let mut ids = calls.succeed(3).await;
+        ids.sort_unstable();
+        assert_eq!(ids, [1, 2, 3]);
+        running.stop(Duration::from_secs(30)).await;
+    });
+}

@@ -124,7 +124,7 @@ fn a_burst_of_wake_ups_is_one_more_read() {
 fn it_reads_once_more_when_the_throttle_of_the_last_notification_has_passed() {
     let (mut machine, now) = (machine(), Instant::now());
     let throttle = Duration::from_millis(250);
-    machine.set_throttle(Some(throttle));
+    machine.set_throttle(now, Some(throttle));
     machine.handle_woken(now);
     read(&mut machine, now, Vec::new());
     assert_eq!(machine.next_time(), Some(now + throttle));
@@ -251,13 +251,14 @@ fn a_finished_job_whose_answer_is_lost_is_finished_again() {
 /// An earlier version reported such a job as put aside, although another reader had it.
 #[test]
 fn a_job_in_doubt_that_another_reader_has_is_not_put_aside() {
-    let (mut machine, now) = (machine(), Instant::now());
+    let (mut machine, mut now) = (machine(), Instant::now());
     read(&mut machine, now, vec![message(1, 3)]);
     start(&mut machine, now);
     machine.handle_ended(1, failed("no"));
     for _ in 0..2 {
         assert!(matches!(machine.poll_command(now), Some(Command::Bury(_))));
         machine.handle_failed(now, Failed::InDoubt);
+        now += SECOND;
     }
     assert!(matches!(machine.poll_command(now), Some(Command::Bury(_))));
     let effects = fated(&mut machine, now, &[(1, Fate::Taken)]);
@@ -759,6 +760,7 @@ fn what_a_lost_read_has_taken_is_read_when_its_timeout_has_passed() {
     machine.handle_failed(now, Failed::InDoubt);
     read(&mut machine, now, Vec::new());
     assert_eq!(machine.poll_command(now), None);
-    assert_eq!(machine.next_time(), Some(now + VISIBILITY));
-    assert_eq!(machine.poll_command(now + VISIBILITY), Some(Command::Read(3)));
+    let visible = now + VISIBILITY + SECOND;
+    assert_eq!(machine.next_time(), Some(visible));
+    assert_eq!(machine.poll_command(visible), Some(Command::Read(3)));
 }
