@@ -169,7 +169,9 @@ fn an_open_send_to_the_dead_letter_queue_does_not_stop_other_jobs() {
             // Each is read while the first one cannot be put aside.
             let call = calls.next().await;
             assert_eq!((call.msg_id, call.attempts), (expected, 1));
-            jobs.send(&mut session, 1).await;
+            if expected < 6 {
+                jobs.send(&mut session, 1).await;
+            }
             call.succeed();
         }
         assert_eq!(running.stats().dead, 0);
