@@ -40,7 +40,7 @@ enum Step {
     Lock(u8),
     /// The transactions end. Have they removed their rows?
     Unlock(bool),
-    /// The server refuses the next statement, for one of its jobs or for now.
+    /// The server refuses the next statement, because of one of its jobs or with an error that passes.
     Refuse(bool),
 }
 
