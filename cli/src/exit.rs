@@ -22,6 +22,9 @@ pub(crate) enum Exit {
     Terminated,
 }
 
+/// The SQLSTATE of a schema that does not exist.
+const NO_SCHEMA: &str = "3F000";
+
 /// Every way to end, its code and its text in `--help`.
 const TABLE: [(Exit, u8, &str); 10] = [
     (Exit::Ok, 0, "done; the wanted number arrived; the reader of the output closed it"),
@@ -88,6 +91,8 @@ impl Failure {
     pub(crate) fn of_log(error: &Error) -> Self {
         let is_fatal = || error.db_error().is_some_and(pgbell::DbError::is_fatal);
         let otherwise = match error.kind() {
+            // `init` has checked nothing yet.
+            ErrorKind::Schema if error.sqlstate() == Some(NO_SCHEMA) => Exit::Runtime,
             ErrorKind::Schema => Exit::Check,
             ErrorKind::Connect
             | ErrorKind::Tls

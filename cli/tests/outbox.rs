@@ -3,6 +3,7 @@
 mod common;
 
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use common::{Running, cluster, connected, pgbell, run};
 use pgbell::Connection;
@@ -328,6 +329,42 @@ fn a_reader_that_is_replaced_ends_with_an_error() {
     let (code, out, err) = read.end();
     assert_eq!((code, out.as_str()), (1, ""));
     assert!(err.contains("another reader has taken over the cursor\nhint: "), "{err}");
+}
+
+/// A reader that takes over waits for it without a limit: it must not do so in silence.
+#[test]
+fn a_take_over_that_waits_for_an_open_acknowledgement_says_so() {
+    log("waited", &["one"]);
+    payloads("waited", "c", &["--from", "beginning"]);
+    let transaction = std::thread::spawn(|| {
+        // It stores the position after the newest one, as an acknowledgement does.
+        sql("BEGIN; \
+             INSERT INTO waited_acks (cursor_id, seq, token, slot, lower, high, next) \
+             SELECT cursor_id, seq + 1, token, slot, lower, high, next FROM waited_acks \
+             ORDER BY seq DESC LIMIT 1; \
+             SELECT pg_sleep(6); ROLLBACK");
+    });
+    let is_open = "SELECT count(*) FROM pg_stat_activity \
+                   WHERE wait_event = 'PgSleep' AND query LIKE '%waited_acks%'";
+    let until = Instant::now() + Duration::from_secs(30);
+    while sql(is_open) != "1" {
+        assert!(Instant::now() < until);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let (code, out, err) = outbox(&["read", "waited", "-c", "c", "--take-over"]);
+    assert_eq!((code, out.lines().count()), (0, 1), "{err}");
+    assert_eq!(
+        err,
+        "waiting for the cursor c: an acknowledgement is in a transaction that is still open\n"
+    );
+    transaction.join().unwrap();
+}
+
+#[test]
+fn a_schema_that_does_not_exist_is_not_a_failed_check() {
+    let (code, out, err) = outbox(&["init", "nowhere.log"]);
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert!(err.contains("nowhere") && err.contains("\nhint: "), "{err}");
 }
 
 #[test]

@@ -11,6 +11,7 @@ use super::gap::LogGap;
 use super::page::{Newest, Page};
 use super::position::Position;
 use super::refusal::{fenced, is_retried, stale};
+use super::rewinds::Rewinds;
 use super::source::Source;
 use super::stats::CursorStats;
 use super::telemetry;
@@ -56,6 +57,7 @@ pub struct Cursor {
     /// Something may be there that was not read.
     must_read: bool,
     backoff: Backoff,
+    rewinds: Rewinds,
     /// The error after which nothing is read any more.
     ended: Option<Error>,
     last_error: Option<Error>,
@@ -94,7 +96,7 @@ impl Cursor {
         token: i64,
         page_size: usize,
         rotates: bool,
-        backoff: Backoff,
+        (backoff, rewind_backoff): (Backoff, Backoff),
     ) -> Self {
         telemetry::opened(&name, token);
         Self {
@@ -109,6 +111,7 @@ impl Cursor {
             pending: None,
             must_read: true,
             backoff,
+            rewinds: Rewinds::new(rewind_backoff),
             ended: None,
             last_error: None,
             rotates,
@@ -120,8 +123,9 @@ impl Cursor {
 
     /// Waits for the next records: those after the position of the cursor.
     ///
-    /// If the last batch was not acknowledged, or its transaction was rolled back, it is returned again. A lost session is opened again, with a
-    /// growing delay, and the position is read again then; [`last_error`](Self::last_error) returns why.
+    /// If the last batch was not acknowledged, or its transaction was rolled back, it is returned again: the first time at once, then after a
+    /// growing [delay](crate::durable::CursorBuilder::backoff), until a batch is acknowledged. A lost session is opened again, with a growing delay too,
+    /// and the position is read again then; [`last_error`](Self::last_error) returns why.
     ///
     /// # Errors
     /// - [`ErrorKind::Fenced`] if another reader has taken over the cursor. Every later call returns it too.
@@ -140,6 +144,7 @@ impl Cursor {
                 self.source.wait().await;
                 self.must_read = true;
             }
+            self.rewinds.wait().await;
             match self.read().await {
                 Ok(Some(delivery)) => return Ok(Batch::new(self, delivery)),
                 Ok(None) => {}
@@ -148,7 +153,7 @@ impl Cursor {
         }
     }
 
-    /// Returns the next records if there are any at the moment. See [`next`](Self::next).
+    /// Returns the next records if there are any at the moment, without a delay after a batch that was not acknowledged. See [`next`](Self::next).
     ///
     /// # Errors
     /// As [`next`](Self::next); and the error of the session if it is lost. The next call opens another one.
@@ -225,6 +230,7 @@ impl Cursor {
             Some(_) => {
                 telemetry::rewound(&self.name);
                 self.handle.count(|stats| stats.rewinds += 1);
+                self.rewinds.delay();
                 false
             }
             // After a crash or a failover the nonce is another one: the server may have lost what the place, which is not stored, is after.
@@ -271,6 +277,7 @@ impl Cursor {
             stats.lost = stats.lost.saturating_add(lost);
         });
         self.has_progressed = true;
+        self.rewinds.reset();
         self.nonce = None;
         (self.stored, self.place) = (position.clone(), position);
     }

@@ -6,6 +6,7 @@ use tokio::time::sleep;
 
 use super::check::check;
 use super::cursor::Cursor;
+use super::cursor_wait::{CursorWait, Waits};
 use super::memory::MemoryOutbox;
 use super::names::Names;
 use super::refusal::malformed;
@@ -13,7 +14,6 @@ use super::server::{ServerCursor, Waiting};
 use super::session::LogSession;
 use super::source::Source;
 use super::start::Start;
-use super::telemetry;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind};
 use crate::net;
@@ -53,6 +53,7 @@ pub struct CursorBuilder {
     statement_timeout: Duration,
     rotates: bool,
     backoff: (Duration, Duration),
+    waits: Waits,
 }
 
 impl CursorBuilder {
@@ -72,6 +73,7 @@ impl CursorBuilder {
             statement_timeout: Duration::from_secs(60),
             rotates: true,
             backoff: (min, max),
+            waits: Waits::default(),
         }
     }
 
@@ -148,15 +150,30 @@ impl CursorBuilder {
         self
     }
 
-    /// Sets the shortest and the longest delay before a call of the server is made again, by default 50 ms and 30 s.
+    /// Sets the shortest and the longest delay before a call of the server is made again, by default 50 ms and 30 s. They are also the delays before a
+    /// batch is received again that was not acknowledged twice or more in a row, but at most the interval of the poll.
     pub fn backoff(mut self, min: Duration, max: Duration) -> Self {
         self.backoff = (min, max);
         self
     }
 
+    /// Sets a function that is called while [`open`](Self::open) waits, when it begins to wait and when the reason changes.
+    ///
+    /// ```
+    /// # use pgbell::durable::Outbox;
+    /// # fn example(outbox: &Outbox) {
+    /// let builder = outbox.cursor("billing").on_wait(|wait| eprintln!("waiting for the cursor: {wait}"));
+    /// # }
+    /// ```
+    pub fn on_wait(mut self, call: impl FnMut(CursorWait) + Send + 'static) -> Self {
+        self.waits.set(call);
+        self
+    }
+
     /// Opens the cursor: waits until no other reader has it, and creates it if it does not exist.
     ///
-    /// An acknowledgement in a transaction that is still open is waited for too: whether its records are received again depends on its end.
+    /// An acknowledgement in a transaction that is still open is waited for too: whether its records are received again depends on its end. There is no
+    /// limit of the time: for one, use [`tokio::time::timeout`]. [`on_wait`](Self::on_wait) reports why it waits.
     ///
     /// # Errors
     /// - [`ErrorKind::Config`] for settings that are not valid.
@@ -165,16 +182,16 @@ impl CursorBuilder {
     /// - Otherwise the error of the first attempt to connect, or of the server.
     ///
     /// # Panics
-    /// Outside of a tokio runtime, and in a runtime without timers or I/O.
+    /// Outside of a tokio runtime, and in a runtime without timers or I/O. If the function of [`on_wait`](Self::on_wait) panics.
     ///
     /// # Cancel safety
     /// If the future is dropped, the cursor may be taken for the time of its lease.
-    pub async fn open(self) -> Result<Cursor, Error> {
+    pub async fn open(mut self) -> Result<Cursor, Error> {
         net::check_runtime();
         let lease = self.check()?;
-        let reconnect =
-            Reconnect { min: self.backoff.0, max: self.backoff.1, ..Reconnect::default() };
-        let backoff = Backoff::new(&reconnect, u64::from_le_bytes(net::random()?));
+        // A pause is shorter than a lease.
+        let longest = self.backoff.1.min(self.interval).min(lease / 3);
+        let backoff = (self.backoff_to(self.backoff.1)?, self.backoff_to(longest)?);
         let (name, page_size, rotates) = (self.name.clone(), self.page_size, self.rotates);
         let (source, token) = match self.target.clone() {
             Target::Server { config, names } => self.open_on_server(*config, &names, lease).await?,
@@ -184,14 +201,21 @@ impl CursorBuilder {
                 {
                     break (Source::Memory(cursor), token);
                 }
+                self.waits.report(&self.name, CursorWait::OtherReader);
                 sleep(OPEN_INTERVAL).await;
             },
         };
         Ok(Cursor::new(name, source, token, page_size, rotates, backoff))
     }
 
+    /// Returns delays up to `max`.
+    fn backoff_to(&self, max: Duration) -> Result<Backoff, Error> {
+        let reconnect = Reconnect { min: self.backoff.0.min(max), max, ..Reconnect::default() };
+        Ok(Backoff::new(&reconnect, u64::from_le_bytes(net::random()?)))
+    }
+
     async fn open_on_server(
-        self,
+        mut self,
         config: Config,
         names: &Names,
         lease: Duration,
@@ -234,7 +258,15 @@ impl CursorBuilder {
         } else if self.interval.is_zero() || self.statement_timeout.is_zero() {
             return refuse("the interval or the statement timeout of a cursor is zero");
         } else if lease < shortest && self.worker.is_none() {
-            return refuse("the lease of a cursor is shorter than three times its interval");
+            let what = format!(
+                "the lease of a cursor is {lease:?}, shorter than three times its interval of {:?}",
+                self.interval
+            );
+            let hint = format!(
+                "set a lease of at least {shortest:?}, or an interval of at most {:?}",
+                lease / 3
+            );
+            return Err(Error::new(ErrorKind::Config, what).with_hint(hint));
         } else if self.backoff.0 > self.backoff.1 || self.backoff.1.is_zero() {
             return refuse("the longest delay of a cursor is zero, or shorter than the shortest");
         }
@@ -243,7 +275,7 @@ impl CursorBuilder {
 
     /// Waits for the cursor. Returns its id and the token of this reader.
     async fn take(
-        &self,
+        &mut self,
         session: &mut LogSession,
         names: &Names,
         lease: Duration,
@@ -254,13 +286,6 @@ impl CursorBuilder {
         let takes_over = if self.takes_over { "t" } else { "f" };
         let arguments =
             [&self.name, &start, &self.reader, &lease, takes_over].map(|text: &str| Some(text));
-        let mut reported = "";
-        let mut wait_for = |reason| {
-            if reported != reason {
-                telemetry::waiting(&self.name, reason);
-                reported = reason;
-            }
-        };
         loop {
             match session.query(&take, &arguments).await {
                 Ok(rows) => {
@@ -268,10 +293,10 @@ impl CursorBuilder {
                         let number = |column| row.get(column).and_then(|text| text.parse().ok());
                         return number(0).zip(number(1)).ok_or_else(malformed);
                     }
-                    wait_for("another reader has it");
+                    self.waits.report(&self.name, CursorWait::OtherReader);
                 }
                 Err(error) if error.sqlstate() == Some(LOCK_TIMEOUT) => {
-                    wait_for("an acknowledgement is in a transaction that is still open");
+                    self.waits.report(&self.name, CursorWait::OpenTransaction);
                 }
                 Err(error) => return Err(error),
             }

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use super::cursor_wait::CursorWait;
 use super::gap::LogGap;
 use super::rotation::Rotation;
 use crate::error::Error;
@@ -11,9 +12,9 @@ use crate::error::Error;
 use crate::error::contain;
 
 #[cfg_attr(not(feature = "tracing"), allow(unused_variables, reason = "nothing is logged"))]
-pub(super) fn waiting(cursor: &str, reason: &str) {
+pub(super) fn waiting(cursor: &str, reason: CursorWait) {
     #[cfg(feature = "tracing")]
-    let _ = contain(|| tracing::info!(cursor, reason, "waiting for a cursor"));
+    let _ = contain(|| tracing::info!(cursor, %reason, "waiting for a cursor"));
 }
 
 #[cfg_attr(not(feature = "tracing"), allow(unused_variables, reason = "nothing is logged"))]

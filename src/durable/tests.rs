@@ -1,11 +1,13 @@
 //! A cursor over a log in memory: what it does with acknowledgements, rewinds and other readers.
 
 use std::pin::pin;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use tokio::time::{Instant, timeout};
 
-use super::{Batch, Cursor, MemoryOutbox, Start};
+use super::{Batch, Cursor, CursorWait, MemoryOutbox, Start};
 use crate::error::ErrorKind;
 
 fn payloads(batch: &Batch<'_>) -> Vec<String> {
@@ -38,6 +40,68 @@ async fn a_batch_is_received_again_until_it_is_acknowledged() {
     assert!(cursor.next().now_or_never().is_none());
     let stats = cursor.stats();
     assert_eq!((stats.batches, stats.records, stats.acknowledged, stats.rewinds), (5, 8, 2, 3));
+}
+
+/// A handler that always fails used a processor and the server without a pause.
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_is_never_acknowledged_is_received_again_with_growing_delays() {
+    let log = MemoryOutbox::new();
+    log.add("", "1");
+    log.add("", "2");
+    let interval = Duration::from_secs(2);
+    let backoff = (Duration::from_millis(100), Duration::from_secs(30));
+    let cursor = log.cursor("reader").page_size(1).interval(interval).backoff(backoff.0, backoff.1);
+    let mut cursor = cursor.open().await.unwrap();
+    let mut delays = Vec::new();
+    for _ in 0..40 {
+        let begin = Instant::now();
+        assert_eq!(payloads(&cursor.next().await.unwrap()), ["1"]);
+        delays.push(begin.elapsed());
+    }
+    let (first, later) = delays.split_at(2);
+    assert_eq!(first, [Duration::ZERO; 2], "the first repetition is at once");
+    // The clock of tokio has milliseconds.
+    let limit = interval + Duration::from_millis(1);
+    assert!(later.iter().all(|delay| (backoff.0..=limit).contains(delay)), "{delays:?}");
+    assert!(later[20..].iter().any(|delay| *delay > interval / 2), "{delays:?}");
+    // Only `next` waits.
+    assert_eq!(now(&mut cursor).await, ["1"]);
+    // A call that is dropped does not begin the delay anew.
+    for _ in 0..10 {
+        let _ = timeout(interval / 4, cursor.next()).await;
+    }
+    assert!(cursor.stats().rewinds > 42, "{:?}", cursor.stats());
+    // An acknowledgement ends it.
+    cursor.next().await.unwrap().ack().await.unwrap();
+    let begin = Instant::now();
+    for _ in 0..2 {
+        assert_eq!(payloads(&cursor.next().await.unwrap()), ["2"]);
+    }
+    assert_eq!(begin.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_waits_is_reported_once() {
+    let log = MemoryOutbox::new();
+    let (first, waits) = (open(&log).await, Arc::new(Mutex::new(Vec::new())));
+    let seen = waits.clone();
+    let second = log.cursor("reader").on_wait(move |wait| seen.lock().unwrap().push(wait)).open();
+    let second = timeout(Duration::from_secs(3_600), second).await.unwrap().unwrap();
+    assert_eq!(*waits.lock().unwrap(), [CursorWait::OtherReader]);
+    assert_eq!(CursorWait::OtherReader.to_string(), "another reader has it");
+    drop((first, second));
+}
+
+#[tokio::test]
+async fn a_lease_that_is_too_short_is_refused_with_the_numbers() {
+    let log = MemoryOutbox::new();
+    let cursor =
+        log.cursor("reader").interval(Duration::from_secs(5)).lease(Duration::from_secs(6));
+    let error = cursor.open().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    let expected = "the lease of a cursor is 6s, shorter than three times its interval of 5s \
+                    (hint: set a lease of at least 15s, or an interval of at most 2s)";
+    assert!(error.to_string().ends_with(expected), "{error}");
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::future::pending;
 use std::time::{Duration, SystemTime};
 
-use pgbell::durable::{Batch, Cursor, CursorHandle, Outbox};
+use pgbell::durable::{Batch, Cursor, CursorHandle, CursorWait, Outbox};
 use pgbell::{Error, ErrorKind};
 use tokio::time::{sleep, timeout};
 
@@ -75,6 +75,15 @@ async fn open(args: &Read, log: &Outbox) -> Result<Cursor, Failure> {
     builder = builder.reader(format!("pgbell outbox read, process {}", std::process::id()));
     if args.take_over {
         builder = builder.take_over();
+    }
+    if !args.quiet {
+        let name = args.cursor.clone();
+        builder = builder.on_wait(move |wait| {
+            // The other reader has its own line, with its name.
+            if wait != CursorWait::OtherReader {
+                console::line(&format!("waiting for the cursor {name}: {wait}"));
+            }
+        });
     }
     let cursor = builder.open().await.map_err(refused)?;
     if args.follow && !args.quiet {

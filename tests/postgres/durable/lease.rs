@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use pgbell::ErrorKind;
+use pgbell::durable::CursorWait;
 use pgbell_testkit::Mode;
 
 use super::support::{Log, add, look, nothing, sql, take, text};
@@ -91,6 +92,42 @@ fn a_reader_waits_for_an_acknowledgement_that_is_not_committed() {
         }
         assert_eq!(value(&mut watch, "SELECT count(*) FROM outbox_acks WHERE seq > 3").await, "1");
         assert_eq!(first.next().await.unwrap_err().kind(), ErrorKind::Fenced);
+    });
+}
+
+/// Its statement went on on the server, and took the cursor from a reader that had been left in peace.
+#[test]
+fn a_take_over_that_is_given_up_does_not_take_the_cursor() {
+    let server = Server::start();
+    run(async {
+        let log = Log::new(server).await;
+        let (mut user, mut watch) = (log.session().await, log.session().await);
+        add(&mut user, "", "one").await;
+        let mut first = log.open("reader").await;
+        let (_, receipt) = look(&mut first).await;
+        sql(&mut user, "BEGIN").await;
+        user.query(&log.outbox.ack_sql(), &[Some(&receipt.to_string())]).await.unwrap();
+        let (report, mut waits) = tokio::sync::mpsc::unbounded_channel();
+        let report = move |wait| report.send(wait).unwrap();
+        {
+            let mut second =
+                std::pin::pin!(log.cursor("reader").take_over().on_wait(report).open());
+            tokio::select! {
+                _ = second.as_mut() => panic!("the acknowledgement is not committed"),
+                wait = waits.recv() => assert_eq!(wait, Some(CursorWait::OpenTransaction)),
+            }
+            // The next attempt, which waits on the server.
+            let is_waiting = "SELECT count(*) = 1 FROM pg_locks WHERE NOT granted";
+            tokio::select! {
+                _ = second.as_mut() => panic!("the acknowledgement is not committed"),
+                () = until_sql(&mut watch, is_waiting) => {}
+            }
+        }
+        until_sql(&mut watch, "SELECT count(*) = 0 FROM pg_locks WHERE NOT granted").await;
+        sql(&mut user, "COMMIT").await;
+        add(&mut user, "", "two").await;
+        assert_eq!(take(&mut first).await, ["two"]);
+        first.close().await;
     });
 }
 
