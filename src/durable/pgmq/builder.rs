@@ -267,7 +267,8 @@ impl ConsumerBuilder {
 
     /// Checks pgmq and the queues, and starts the consumer.
     ///
-    /// The handler is a function whose future handles one job. It returns nothing, or a `Result` whose error is a failed attempt.
+    /// The handler is a function whose future handles one job. Its output is a [`HandlerOutput`](crate::HandlerOutput): nothing, or a `Result` whose error is a
+    /// failed attempt.
     ///
     /// # Errors
     /// - [`ErrorKind::Config`] for settings that are not valid; [`ErrorKind::Misuse`] for a channel that is not.
@@ -323,7 +324,7 @@ impl ConsumerBuilder {
         let mut machine = ConsumerMachine::new(self.settings, seed()?);
         machine.set_throttle(net::now(), store.throttle());
         let (stopped, report) = watch::channel(None);
-        let shared = Arc::new(ConsumerShared::new(wakeups, report));
+        let shared = Arc::new(ConsumerShared::new(wakeups, store.is_notified(), report));
         let task = ConsumerTask::new(ConsumerParts {
             queue: self.queue.name().to_owned(),
             machine,

@@ -29,6 +29,8 @@ pub(super) enum Command {
     FinishAndRead(Vec<Claim>, usize),
     /// Puts aside, with a reason.
     Bury(Vec<(Claim, Arc<str>)>),
+    /// Asks when the next message becomes visible, of those that are hidden or became visible within the time `since`, without those of this consumer.
+    LookAhead { held: Vec<i64>, since: Duration },
 }
 
 /// The answer to a command.
@@ -38,6 +40,8 @@ pub(super) enum Answer {
     /// To a command that changes messages.
     Changed(Fates),
     FinishedAndRead(Fates, Found),
+    /// The time until a message becomes visible, if one is hidden.
+    VisibleIn(Option<Duration>),
 }
 
 /// Why there is no answer.

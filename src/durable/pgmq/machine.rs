@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!              ┌────────── Read ◀── woken, poll, throttle, retry is due, full batch. With a finish it is one statement: FinishAndRead
+//!              │                 ◀── a message is visible again ◀── LookAhead ◀── a read that was not full
 //!              ▼
 //! Waiting ─▶ Running ─▶ Ended ─┬─ Finish          archive or delete
 //!    │                         ├─ SetVisibility   a later attempt
@@ -23,6 +24,7 @@ pub(super) use super::command::{Answer, Claim, Command, Effect, End, Failed};
 use super::fate::{Fate, Fates};
 use super::found::Found;
 use super::held::{Ending, Endings, Extension, Held, HeldJobs, State};
+use super::lookahead::Lookahead;
 use super::message::Message;
 use super::settings::{ConsumerSettings, TIME_MAX};
 use super::stats::ConsumerStats;
@@ -47,6 +49,7 @@ enum InFlight {
     Extend { sent: Instant, jobs: Vec<Extension> },
     Store { jobs: Vec<i64>, is_bury: bool },
     FinishAndRead { sent: Instant, jobs: Vec<i64> },
+    LookAhead { sent: Instant },
 }
 
 #[derive(Debug)]
@@ -66,6 +69,7 @@ pub(super) struct ConsumerMachine {
     read_again_at: Option<Instant>,
     /// When retries are due.
     due: BTreeSet<Instant>,
+    lookahead: Lookahead,
     in_flight: Option<InFlight>,
     /// The highest number of jobs whose ends one statement stores.
     store_max: usize,
@@ -90,6 +94,7 @@ impl ConsumerMachine {
             must_read: true,
             read_again_at: None,
             due: BTreeSet::new(),
+            lookahead: Lookahead::default(),
             in_flight: None,
             store_max: usize::MAX,
             reasons: BTreeMap::new(),
@@ -233,6 +238,9 @@ impl ConsumerMachine {
             (Some(InFlight::Store { jobs, .. }), Answer::Changed(fates)) => {
                 self.handle_all_stored(now, &jobs, &fates, &mut effects);
             }
+            (Some(InFlight::LookAhead { sent }), Answer::VisibleIn(left)) => {
+                self.lookahead.handle_answer(sent, now, left);
+            }
             // The driver answers what was asked.
             _ => {}
         }
@@ -261,6 +269,8 @@ impl ConsumerMachine {
                 }
                 return self.handle_not_stored(now, &jobs, failed);
             }
+            // The next read asks again.
+            Some(InFlight::LookAhead { sent }) => self.lookahead.handle_asked(sent, now),
             Some(InFlight::Extend { .. }) | None => {}
         }
         Vec::new()
@@ -302,12 +312,14 @@ impl ConsumerMachine {
         }
         self.handle_time(now);
         // First what has a deadline, then what makes room.
-        self.extend(now).or_else(|| self.store(now)).or_else(|| self.read(now))
+        let command = self.extend(now).or_else(|| self.store(now)).or_else(|| self.read(now));
+        command.or_else(|| self.look_ahead(now))
     }
 
     /// Returns when the next command may be due without another input.
     pub(super) fn next_time(&self) -> Option<Instant> {
         let reads = self.read_again_at.into_iter().chain(self.due.first().copied());
+        let reads = reads.chain(self.lookahead.next_time());
         let reads = reads.filter(|_| !self.is_stopping);
         reads.chain(self.held.next_time().filter(|_| self.in_flight.is_none())).min()
     }
@@ -353,6 +365,7 @@ impl ConsumerMachine {
             self.due.pop_first();
             self.must_read = true;
         }
+        self.must_read |= self.lookahead.take_visible(now);
     }
 
     /// Takes a job that was read. Returns false if this consumer has it already.
@@ -524,6 +537,9 @@ impl ConsumerMachine {
     fn handle_read(&mut self, sent: Instant, found: Found) {
         self.stats.reads += 1;
         self.must_read |= found.is_full;
+        if !found.is_full {
+            self.lookahead.handle_read(sent);
+        }
         let visible_at = sent + self.settings.visibility;
         found.messages.into_iter().for_each(|one| self.take_message(one, visible_at));
         for claim in found.left_out {
@@ -678,6 +694,16 @@ impl ConsumerMachine {
         self.must_read = false;
         self.in_flight = Some(InFlight::Read { sent: now });
         Some(Command::Read(self.quantity()))
+    }
+
+    /// Asks when the next message that this consumer does not have becomes visible.
+    fn look_ahead(&mut self, now: Instant) -> Option<Command> {
+        if self.is_stopping {
+            return None;
+        }
+        let since = self.lookahead.poll(now)?;
+        self.in_flight = Some(InFlight::LookAhead { sent: now });
+        Some(Command::LookAhead { held: self.held.jobs.keys().copied().collect(), since })
     }
 
     /// Returns the delay after this number of attempts: half of a time that doubles with each attempt, and a random part of the other half.

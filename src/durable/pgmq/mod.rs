@@ -4,7 +4,7 @@
 //!
 //! - [`Queue`] has the calls of pgmq on a [`Connection`](crate::Connection), and their SQL for the transaction of any driver.
 //! - [`ConsumerBuilder`], made by [`Queue::consumer`], starts a consumer, which calls a handler for each [`Job`].
-//! - [`Version`] is which pgmq a database has: 1.5 or later, as an extension or as plain SQL.
+//! - [`Version`] is which pgmq a database has: 1.5 or later, as an extension, or as plain SQL: `pgmq-extension/sql/pgmq.sql` in the sources of pgmq, run once in the database.
 
 mod builder;
 mod command;
@@ -12,6 +12,7 @@ mod fate;
 mod found;
 mod held;
 mod job;
+mod lookahead;
 mod machine;
 mod message;
 mod metrics;

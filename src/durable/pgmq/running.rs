@@ -52,7 +52,16 @@ impl RunningConsumer {
         self.shared.last_error()
     }
 
-    /// Returns whether notifications wake the consumer at the moment, and if not, why. `None` after the end, and if it is
+    /// Returns whether pgmq sends notifications of inserts, as the consumer has found it at its start or at its last poll. Without them only the
+    /// poll and a [nudge](crate::Notifier::nudge) to [`Queue::channel`](super::Queue::channel) wake the consumer:
+    /// [`Queue::enable_notifications`](super::Queue::enable_notifications).
+    #[must_use]
+    pub fn is_notified(&self) -> bool {
+        self.shared.is_notified()
+    }
+
+    /// Returns whether the consumer listens at the moment, and if not, why. Whether pgmq sends notifications is another question:
+    /// [`is_notified`](Self::is_notified). `None` after the end, and if it is
     /// [woken by](super::ConsumerBuilder::woken_by) a worker of the user: [`Wakeups::status`](crate::Wakeups::status) has it then.
     #[must_use]
     pub fn status(&self) -> Option<WakeupsStatus> {

@@ -1,6 +1,7 @@
 //! [`ConsumerShared`]: what a running consumer and its task share.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
@@ -15,6 +16,8 @@ pub(super) struct ConsumerShared {
     demand: watch::Sender<Demand>,
     /// Those of the consumer itself.
     wakeups: Mutex<Option<Wakeups>>,
+    /// pgmq sends notifications for the queue.
+    is_notified: AtomicBool,
     stats: Mutex<ConsumerStats>,
     last_error: Mutex<Option<Error>>,
     /// The report of the end, once there is one.
@@ -22,10 +25,15 @@ pub(super) struct ConsumerShared {
 }
 
 impl ConsumerShared {
-    pub(super) fn new(wakeups: Option<Wakeups>, stopped: watch::Receiver<Option<Stopped>>) -> Self {
+    pub(super) fn new(
+        wakeups: Option<Wakeups>,
+        is_notified: bool,
+        stopped: watch::Receiver<Option<Stopped>>,
+    ) -> Self {
         Self {
             demand: watch::Sender::new(Demand::RUNNING),
             wakeups: Mutex::new(wakeups),
+            is_notified: AtomicBool::new(is_notified),
             stats: Mutex::default(),
             last_error: Mutex::default(),
             stopped,
@@ -48,6 +56,14 @@ impl ConsumerShared {
 
     pub(super) fn stats(&self) -> ConsumerStats {
         *lock(&self.stats)
+    }
+
+    pub(super) fn set_notified(&self, is_notified: bool) {
+        self.is_notified.store(is_notified, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_notified(&self) -> bool {
+        self.is_notified.load(Ordering::Relaxed)
     }
 
     pub(super) fn set_error(&self, error: Error) {

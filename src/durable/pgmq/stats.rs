@@ -32,7 +32,8 @@ pub struct ConsumerStats {
     /// Jobs whose visibility timeout has passed while this consumer had them, so another reader could take them. The session was lost, or the
     /// process was suspended.
     pub lapsed: u64,
-    /// Jobs that another reader has taken or removed while this consumer had them. What their handler did happens twice.
+    /// Jobs that another reader has taken or removed while this consumer had them. What their handler did happens twice. A job that its handler has
+    /// archived or deleted itself counts here too, if the handler has returned an error after that.
     pub overtaken: u64,
     /// Jobs that were given back without an attempt: because the consumer stops, because all handlers were busy for a third of the visibility
     /// timeout, because it had passed before they were started, or because they did not fit into a result with the others.

@@ -64,7 +64,9 @@ pub(super) struct JobStore {
     /// It is read again before the next read.
     is_throttle_old: bool,
     has_throttle: bool,
-    /// There is a trigger for notifications, and no throttle: pgmq sends none.
+    /// pgmq sends notifications.
+    is_notified: bool,
+    /// That it sends none was logged.
     is_unannounced: bool,
     /// The bytes of messages that fit into a result.
     limit: u64,
@@ -84,6 +86,7 @@ struct Statements {
     finish: Prepared,
     finish_and_read: Prepared,
     bury: Prepared,
+    look_ahead: Prepared,
 }
 
 impl JobStore {
@@ -107,6 +110,7 @@ impl JobStore {
             throttle: None,
             is_throttle_old: false,
             has_throttle: false,
+            is_notified: false,
             is_unannounced: false,
             limit: bytes - bytes / RESULT_RESERVE,
             division: 0,
@@ -137,11 +141,7 @@ impl JobStore {
         }
         let (table, is_notified, is_sent_as_stored) = self.table(&self.queue.clone()).await?;
         self.has_throttle = version.has_throttle();
-        self.throttle = match is_notified && self.has_throttle {
-            true => self.stored_throttle(&table).await?,
-            false => None,
-        };
-        self.is_throttle_old = false;
+        self.find_throttle(is_notified, &table).await?;
         let size = Size { limit: self.limit, is_sent_as_stored };
         self.statements =
             Some(Statements::new(table, self.finish, self.dead_letter.is_some(), size));
@@ -173,44 +173,54 @@ impl JobStore {
         Ok((table, row.get(3) == Some("t"), row.get(4) == Some("t")))
     }
 
+    /// Finds out whether pgmq sends notifications, and their throttle. `has_trigger`: the queue has its trigger.
+    async fn find_throttle(&mut self, has_trigger: bool, table: &str) -> Result<(), Error> {
+        self.is_throttle_old = false;
+        (self.is_notified, self.throttle) = match has_trigger && self.has_throttle {
+            true => {
+                let found = self.stored_throttle(table).await?;
+                (found.is_some(), found.filter(|throttle| !throttle.is_zero()))
+            }
+            false => (has_trigger, None),
+        };
+        // It is logged once, not at each poll.
+        let was_logged = std::mem::replace(&mut self.is_unannounced, !self.is_notified);
+        if !self.is_notified && !was_logged {
+            telemetry::not_notified(self.queue.name(), has_trigger);
+        }
+        Ok(())
+    }
+
     async fn stored_throttle(&mut self, table: &str) -> Result<Option<Duration>, Error> {
         match self.session.query(THROTTLE_SQL, &[Some(table)]).await {
-            Ok(rows) => {
-                let found = throttle(&rows);
-                // It is logged once, not at each poll.
-                if found.is_none() && !std::mem::replace(&mut self.is_unannounced, true) {
-                    telemetry::not_notified(self.queue.name());
-                }
-                self.is_unannounced = found.is_none();
-                Ok(found.filter(|throttle| !throttle.is_zero()))
-            }
+            Ok(rows) => Ok(throttle(&rows)),
             Err(error) if error.sqlstate() == Some("42501") => Ok(Some(THROTTLE)),
             Err(error) => Err(error),
         }
+    }
+
+    /// Returns whether pgmq sends notifications of inserts, as it was found last.
+    pub(super) fn is_notified(&self) -> bool {
+        self.is_notified
     }
 
     pub(super) fn throttle(&self) -> Option<Duration> {
         self.throttle
     }
 
-    /// Lets the next read be preceded by one of the throttle, which may have been changed.
+    /// Lets the next read be preceded by a look at the notifications, which may have been enabled, or their throttle changed.
     pub(super) fn refresh_throttle(&mut self) {
-        self.is_throttle_old = self.has_throttle;
+        self.is_throttle_old = true;
     }
 
     async fn read_throttle(&mut self) -> Result<(), Error> {
-        self.is_throttle_old = false;
         let Some(table) = self.statements.as_ref().map(|one| one.table.clone()) else {
             return Ok(());
         };
         let name = self.queue.name().to_owned();
         let rows = self.session.query(QUEUE_SQL, &[Some(&name)]).await?;
-        let is_notified = rows.get(0).and_then(|row| row.get(3)) == Some("t");
-        self.throttle = match is_notified {
-            true => self.stored_throttle(&table).await?,
-            false => None,
-        };
-        Ok(())
+        let has_trigger = rows.get(0).and_then(|row| row.get(3)) == Some("t");
+        self.find_throttle(has_trigger, &table).await
     }
 
     /// Returns the channel of pgmq's notifications, if LISTEN takes it: lower case can be longer than what it is made of.
@@ -248,6 +258,7 @@ impl JobStore {
                 Ok(Answer::Changed(Fates::of_jobs(jobs, unchanged.iter(), 1)?))
             }
             Command::FinishAndRead(jobs, limit) => self.finish_and_read(jobs, *limit).await,
+            Command::LookAhead { held, since } => self.look_ahead(held, *since).await,
             Command::Bury(jobs) => {
                 let reasons = array::texts(jobs.iter().map(|(_, reason)| &**reason));
                 let (msg_ids, attempts) = claims(jobs.iter().map(|(claim, _)| claim));
@@ -260,6 +271,18 @@ impl JobStore {
                 changed(self.session.execute(sql, &parameters).await)
             }
         }
+    }
+
+    async fn look_ahead(&mut self, held: &[i64], since: Duration) -> Result<Answer, Error> {
+        let sql = &mut self.statements.as_mut().ok_or_else(malformed)?.look_ahead;
+        // A part of a millisecond is one: a message must not be missed.
+        let (held, since) = (array::numbers(held), (since.as_millis() + 1).to_string());
+        let rows = self.session.execute(sql, &[Some(&*held), Some(&since)]).await?;
+        let Some(row) = rows.get(0) else { return Ok(Answer::VisibleIn(None)) };
+        let millis = row.get(0).and_then(|text| text.parse::<i64>().ok()).ok_or_else(malformed)?;
+        // A negative time has passed.
+        let left = Duration::from_millis(u64::try_from(millis).unwrap_or_default());
+        Ok(Answer::VisibleIn(Some(left)))
     }
 
     async fn read(&mut self, limit: usize) -> Result<Answer, Error> {
@@ -426,6 +449,12 @@ impl Statements {
             ),
         };
         let read = found_sql("$2::integer, $3::integer", "$1::text", size);
+        // The time of the statement is known to the planner, so it uses the index of `vt`.
+        let look_ahead = format!(
+            "SELECT pg_catalog.ceil(extract(epoch FROM vt - pg_catalog.clock_timestamp()) * 1000)::bigint FROM {name} \
+             WHERE vt > pg_catalog.statement_timestamp() - $2::bigint * interval '1 millisecond' AND vt < 'infinity' AND msg_id <> ALL ($1::bigint[]) \
+             ORDER BY vt LIMIT 1"
+        );
         Self {
             table,
             read: Prepared::new(read),
@@ -434,6 +463,7 @@ impl Statements {
             finish: Prepared::new(finish),
             finish_and_read: Prepared::new(finish_and_read),
             bury: Prepared::new(bury),
+            look_ahead: Prepared::new(look_ahead),
         }
     }
 }

@@ -306,6 +306,7 @@ impl ConsumerTask {
 
     fn handle_executed(&mut self, store: Box<JobStore>, answer: Result<Answer, Error>) {
         self.machine.set_throttle(net::now(), store.throttle());
+        self.shared.set_notified(store.is_notified());
         self.store = Some(store);
         match answer {
             Ok(answer) => {

@@ -16,16 +16,20 @@ pub(super) fn started(queue: &str) {
 }
 
 #[cfg_attr(not(feature = "tracing"), allow(unused_variables, reason = "nothing is logged"))]
-pub(super) fn not_notified(queue: &str) {
+pub(super) fn not_notified(queue: &str, has_trigger: bool) {
     #[cfg(feature = "tracing")]
     let _ = contain(|| {
-        let why =
-            "the table of the throttles has no row for it, for example after a crash of the server";
-        tracing::warn!(
-            queue,
-            why,
-            "pgmq sends no notifications of inserts until they are enabled again"
-        );
+        if has_trigger {
+            let why = "the table of the throttles has no row for it, for example after a crash of the server";
+            tracing::warn!(
+                queue,
+                why,
+                "pgmq sends no notifications of inserts until they are enabled again"
+            );
+        } else {
+            // The producers may send a nudge.
+            tracing::info!(queue, "pgmq sends no notifications of inserts: they are not enabled");
+        }
     });
 }
 

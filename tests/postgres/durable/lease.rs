@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use pgbell::ErrorKind;
-use pgbell::durable::CursorWait;
+use pgbell::durable::{Cursor, CursorWait};
+use pgbell::{Connection, ErrorKind};
 use pgbell_testkit::Mode;
 
 use super::support::{Log, add, look, nothing, sql, take, text};
@@ -66,18 +66,25 @@ fn a_lease_that_ends_later_than_it_can_is_taken() {
     });
 }
 
+/// Returns a session whose transaction has acknowledged a record and is open, and the reader that has received it.
+async fn open_acknowledgement(log: &Log) -> (Connection, Cursor) {
+    let mut user = log.session().await;
+    add(&mut user, "", "one").await;
+    let mut first = log.open("reader").await;
+    let (_, receipt) = look(&mut first).await;
+    sql(&mut user, "BEGIN").await;
+    user.query(&log.outbox.ack_sql(), &[Some(&receipt.to_string())]).await.unwrap();
+    (user, first)
+}
+
 /// Whether its records are received again depends on the end of that transaction.
 #[test]
 fn a_reader_waits_for_an_acknowledgement_that_is_not_committed() {
     let server = Server::start();
     run(async {
         let log = Log::new(server).await;
-        let (mut user, mut watch) = (log.session().await, log.session().await);
-        add(&mut user, "", "one").await;
-        let mut first = log.open("reader").await;
-        let (_, receipt) = look(&mut first).await;
-        sql(&mut user, "BEGIN").await;
-        user.query(&log.outbox.ack_sql(), &[Some(&receipt.to_string())]).await.unwrap();
+        let mut watch = log.session().await;
+        let (mut user, mut first) = open_acknowledgement(&log).await;
         {
             let mut second = std::pin::pin!(log.cursor("reader").take_over().open());
             assert!(poll_once(second.as_mut()).await.is_none());
@@ -101,12 +108,8 @@ fn a_take_over_that_is_given_up_does_not_take_the_cursor() {
     let server = Server::start();
     run(async {
         let log = Log::new(server).await;
-        let (mut user, mut watch) = (log.session().await, log.session().await);
-        add(&mut user, "", "one").await;
-        let mut first = log.open("reader").await;
-        let (_, receipt) = look(&mut first).await;
-        sql(&mut user, "BEGIN").await;
-        user.query(&log.outbox.ack_sql(), &[Some(&receipt.to_string())]).await.unwrap();
+        let mut watch = log.session().await;
+        let (mut user, mut first) = open_acknowledgement(&log).await;
         let (report, mut waits) = tokio::sync::mpsc::unbounded_channel();
         let report = move |wait| report.send(wait).unwrap();
         {

@@ -68,3 +68,28 @@ fn the_log_has_what_a_consumer_does_with_jobs_that_do_not_succeed() {
         assert!(!line.contains("error=\"\""), "{line}");
     }
 }
+
+/// The consumer listened, which `status` shows, and there was nothing to be heard.
+#[test]
+fn whether_pgmq_notifies_is_shown_and_logged() {
+    let server = Server::start();
+    let log = Log::default();
+    log.run(async {
+        let jobs = Jobs::new(server).await;
+        let mut session = jobs.session().await;
+        let (wakeups, worker) = jobs.wakeups().await;
+        let (running, _calls) = start(jobs.consumer().woken_by(worker.clone())).await;
+        assert!(!running.is_notified());
+        jobs.queue.enable_notifications(&mut session, Duration::from_secs(1)).await.unwrap();
+        worker.retry_in(Duration::ZERO);
+        until("it is found", || running.is_notified()).await;
+        jobs.queue.disable_notifications(&mut session).await.unwrap();
+        worker.retry_in(Duration::ZERO);
+        until("it is found", || !running.is_notified()).await;
+        running.stop(Duration::from_secs(30)).await;
+        wakeups.close().await;
+    });
+    let text = log.text();
+    let line = "pgmq sends no notifications of inserts: they are not enabled queue=\"jobs\"";
+    assert_eq!(text.matches(line).count(), 2, "{text}");
+}

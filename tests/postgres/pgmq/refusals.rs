@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pgbell::durable::pgmq::{ConsumerBuilder, Queue};
-use pgbell::{Error, ErrorKind};
+use pgbell::{Connection, Error, ErrorKind};
 
 use super::support::{Jobs, sql, start};
 use crate::support::{Server, run, until, value};
@@ -95,9 +95,7 @@ fn rights_that_a_dead_letter_queue_needs_are_named_at_the_start() {
     run(async {
         let jobs = Jobs::new(server).await;
         let mut session = jobs.session().await;
-        let dead = Queue::new("jobs_dead").unwrap();
-        dead.create(&mut session).await.unwrap();
-        let url = worker(&jobs).await;
+        let (dead, url) = (dead_letters(&mut session).await, worker(&jobs).await);
         let builder = || jobs.queue.consumer(url.as_str()).dead_letter(dead.clone());
         let error = refusal(builder()).await;
         assert!(error.to_string().contains("INSERT on pgmq.q_jobs_dead, SELECT on"), "{error}");
@@ -120,6 +118,12 @@ fn rights_that_a_dead_letter_queue_needs_are_named_at_the_start() {
     });
 }
 
+async fn dead_letters(session: &mut Connection) -> Queue {
+    let dead = Queue::new("jobs_dead").unwrap();
+    dead.create(session).await.unwrap();
+    dead
+}
+
 /// Creates the role `worker` with the rights for the queue. Returns its URL.
 async fn worker(jobs: &Jobs) -> String {
     let rights = "CREATE ROLE worker LOGIN; GRANT USAGE ON SCHEMA pgmq TO worker; \
@@ -135,9 +139,7 @@ fn a_dead_letter_queue_that_refuses_does_not_stop_other_jobs() {
     run(async {
         let jobs = Jobs::new(server).await;
         let mut session = jobs.session().await;
-        let dead = Queue::new("jobs_dead").unwrap();
-        dead.create(&mut session).await.unwrap();
-        let url = worker(&jobs).await;
+        let (dead, url) = (dead_letters(&mut session).await, worker(&jobs).await);
         sql(&mut session, "GRANT INSERT, SELECT ON pgmq.q_jobs_dead TO worker").await;
         let second = Duration::from_secs(1);
         let builder = jobs.queue.consumer(url.as_str()).dead_letter(dead.clone());

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use pgbell::Connection;
 use pgbell::durable::pgmq::{ConsumerBuilder, Job, Queue, RunningConsumer};
+use pgbell::{Connection, WakeTask, WakeWorker, Wakeups};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
@@ -94,6 +94,14 @@ impl Jobs {
     /// A session of the superuser.
     pub(crate) async fn session(&self) -> Connection {
         Connection::connect(self.url.as_str()).await.unwrap()
+    }
+
+    /// Wake-ups on the channel `jobs_channel`, whose poll is ten minutes away, with their worker.
+    pub(crate) async fn wakeups(&self) -> (Wakeups, WakeWorker) {
+        let task = WakeTask::new("jobs").channel("jobs_channel").interval(Duration::from_secs(600));
+        let wakeups = Wakeups::builder(self.url.as_str()).task(task).connect().await.unwrap();
+        let worker = wakeups.worker("jobs").unwrap();
+        (wakeups, worker)
     }
 
     /// Sends messages.

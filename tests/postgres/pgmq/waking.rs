@@ -74,9 +74,7 @@ fn a_burst_of_notifications_causes_at_most_one_more_read() {
     run(async {
         let jobs = Jobs::new(server).await;
         let (mut session, mut locker) = (jobs.session().await, jobs.session().await);
-        let task = WakeTask::new("jobs").channel("jobs_channel").interval(Duration::from_secs(600));
-        let wakeups = Wakeups::builder(jobs.url.as_str()).task(task).connect().await.unwrap();
-        let worker = wakeups.worker("jobs").unwrap();
+        let (wakeups, worker) = jobs.wakeups().await;
         let (running, mut calls) = start(jobs.consumer().woken_by(worker.clone())).await;
         assert!(running.status().is_none());
         let received = || worker.stats().notifications;
@@ -203,9 +201,7 @@ fn a_throttle_that_is_set_later_is_used_after_the_next_poll() {
     run(async {
         let jobs = Jobs::new(server).await;
         let mut session = jobs.session().await;
-        let task = WakeTask::new("jobs").channel("jobs_channel").interval(Duration::from_secs(600));
-        let wakeups = Wakeups::builder(jobs.url.as_str()).task(task).connect().await.unwrap();
-        let worker = wakeups.worker("jobs").unwrap();
+        let (wakeups, worker) = jobs.wakeups().await;
         let (running, _calls) = start(jobs.consumer().woken_by(worker.clone())).await;
         until("it has polled", || worker.stats().polls > 0 && running.stats().reads > 1).await;
         let reads = running.stats().reads;
@@ -251,6 +247,37 @@ fn notifications_that_are_enabled_while_a_consumer_runs_have_their_throttle() {
         let mut ids = calls.succeed(3).await;
         ids.sort_unstable();
         assert_eq!(ids, [1, 2, 3]);
+        running.stop(Duration::from_secs(30)).await;
+    });
+}
+
+/// An earlier version found it at the next poll, of 30 s by default.
+#[test]
+fn a_message_that_is_hidden_is_read_when_it_becomes_visible() {
+    let server = Server::start();
+    run(async {
+        let jobs = Jobs::new(server).await;
+        let mut session = jobs.session().await;
+        // A consumer that crashes has read it.
+        let crashed = jobs.send(&mut session, 1).await;
+        let taken = jobs.queue.read(&mut session, Duration::from_secs(3), 1).await.unwrap();
+        assert_eq!(taken.len(), 1);
+        // The poll is ten minutes away.
+        let begun = Instant::now();
+        let (running, mut calls) = start(jobs.consumer()).await;
+        assert_eq!(calls.succeed(1).await, crashed);
+        assert!(begun.elapsed() < Duration::from_secs(60));
+        // A message with a delay: its notification is sent when it is inserted.
+        let reads = running.stats().reads;
+        let send = "SELECT pgmq.send('jobs', '{}', 2), pg_notify('pgmq.q_jobs.INSERT', '')";
+        let delayed = value(&mut session, send).await;
+        let call = calls.next().await;
+        assert_eq!(call.msg_id.to_string(), delayed);
+        assert!(begun.elapsed() < Duration::from_secs(120));
+        call.succeed();
+        until("it is finished", || running.stats().finished == 2).await;
+        // It does not ask again and again.
+        assert!(running.stats().reads - reads <= 4, "{:?}", running.stats());
         running.stop(Duration::from_secs(30)).await;
     });
 }

@@ -177,6 +177,12 @@ impl World {
                 let claims: Vec<_> = jobs.iter().map(|(claim, _)| *claim).collect();
                 Answer::Changed(self.finish(&claims))
             }
+            Command::LookAhead { held, since } => {
+                let seen = now.checked_sub(*since).unwrap_or(now);
+                let hidden = self.rows.iter().filter(|(msg_id, _)| !held.contains(msg_id));
+                let hidden = hidden.map(|(_, row)| row.visible_at).filter(|at| *at >= seen);
+                Answer::VisibleIn(hidden.min().map(|at| at.saturating_duration_since(now)))
+            }
         }
     }
 
@@ -317,6 +323,51 @@ proptest! {
         let all: BTreeSet<i64> = (1..=world.sent).collect();
         let ended: BTreeSet<i64> = world.ended.keys().copied().collect();
         prop_assert_eq!(ended, all);
+    }
+
+    /// No notification is sent when a message becomes visible, and no poll comes.
+    #[test]
+    fn a_message_is_read_when_it_becomes_visible(
+        steps in vec((0..4_u8, 0..50_u64), 1..40),
+    ) {
+        let mut world = World::new();
+        for (kind, seconds) in steps {
+            match kind {
+                // A message with a delay: its insert is notified.
+                0 | 1 => {
+                    world.step(Step::Send(false));
+                    if let Some(row) = world.rows.get_mut(&world.sent) {
+                        row.visible_at = world.now + Duration::from_secs(seconds);
+                    }
+                }
+                // Another consumer reads, and crashes.
+                2 => drop(world.read(2)),
+                _ => {}
+            }
+            for _ in 0..8 {
+                world.step(Step::Execute);
+                world.start();
+                while let Some(msg_id) = world.running.pop_first() {
+                    world.machine.handle_ended(msg_id, End::Done);
+                }
+            }
+            // The server is asked again after a second.
+            world.step(Step::Pass(1));
+        }
+        for _ in 0..2_000 {
+            for _ in 0..8 {
+                world.step(Step::Execute);
+                world.start();
+                while let Some(msg_id) = world.running.pop_first() {
+                    world.machine.handle_ended(msg_id, End::Done);
+                }
+            }
+            let late = world.rows.values().any(|row| row.visible_at + Duration::from_secs(2) < world.now);
+            prop_assert!(!late, "{:?}", world.rows);
+            let Some(next) = world.machine.next_time() else { break };
+            world.now = world.now.max(next);
+        }
+        prop_assert!(world.rows.is_empty(), "{:?}", world.rows);
     }
 
     /// While the session is there, no timeout passes, however long handlers run.
