@@ -102,3 +102,13 @@ fn poll(machine: &mut ConsumerMachine, now: Instant) -> Option<Command> {
     machine.handle_answer(now, Answer::VisibleIn(None));
     machine.poll_command(now)
 }
+
+/// Returns the time of the next command that needs no other input, and the command.
+fn next_command(machine: &mut ConsumerMachine) -> (Instant, Command) {
+    loop {
+        let time = machine.next_time().expect("nothing is due");
+        if let Some(command) = poll(machine, time) {
+            return (time, command);
+        }
+    }
+}
