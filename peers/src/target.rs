@@ -142,6 +142,31 @@ impl Target {
         Self { what, bound, found, met }
     }
 
+    /// Returns the target of one value of a matchup, if it was measured.
+    pub(crate) fn of_value(matchup: &Matchup, index: usize, bound: Bound) -> Option<Self> {
+        let what = format!("{}: {}", matchup.title(), matchup.names[index]);
+        Some(Self::new(what, bound, matchup.spread(index)?))
+    }
+
+    /// Like [`of_value`](Self::of_value), with an upper bound that every round must keep.
+    pub(crate) fn of_every_round(matchup: &Matchup, index: usize, most: f64) -> Option<Self> {
+        let what = format!("{}: {}", matchup.title(), matchup.names[index]);
+        let found = matchup.spread(index)?;
+        let found = Spread { median: found.max, ..found };
+        Some(Self::new(what, Bound::AtMost(most), found))
+    }
+
+    /// Returns the target of the ratio of two values of a matchup, if they were measured.
+    pub(crate) fn of_ratio(
+        matchup: &Matchup,
+        (over, under): (usize, usize),
+        bound: Bound,
+    ) -> Option<Self> {
+        let names = &matchup.names;
+        let what = format!("{}: {} over {}", matchup.title(), names[over], names[under]);
+        Some(Self::new(what, bound, matchup.ratio(over, under)?))
+    }
+
     /// Returns every target for which this run has a measurement.
     pub(crate) fn all(
         heats: &[Ran],

@@ -1,7 +1,6 @@
 //! The targets of a log.
 
 use crate::matchup::{Kind, Matchup};
-use crate::spread::Spread;
 use crate::target::{Bound, Target};
 
 /// The limit for the 99th percentile of the time from a commit to the handler, beside writers whose transactions end late.
@@ -36,20 +35,9 @@ impl Target {
 }
 
 fn of_matchup(matchup: &Matchup) -> Vec<Target> {
-    let title = matchup.title();
-    let named = |index: usize| format!("{title}: {}", matchup.names[index]);
-    let limit =
-        |index: usize, bound: Bound| Some(Target::new(named(index), bound, matchup.spread(index)?));
-    // The bound is that of every round.
-    let zero = |index: usize| {
-        let found = matchup.spread(index)?;
-        let found = Spread { median: found.max, ..found };
-        Some(Target::new(named(index), Bound::AtMost(0.0), found))
-    };
-    let ratio = |over: usize, under: usize, bound: Bound| {
-        let what = format!("{title}: {} over {}", matchup.names[over], matchup.names[under]);
-        Some(Target::new(what, bound, matchup.ratio(over, under)?))
-    };
+    let limit = |index: usize, bound: Bound| Target::of_value(matchup, index, bound);
+    let zero = |index: usize| Target::of_every_round(matchup, index, 0.0);
+    let ratio = |over, under, bound| Target::of_ratio(matchup, (over, under), bound);
     let found = match matchup.kind {
         Kind::LogWriters { .. } => {
             vec![zero(0), zero(1), zero(2), limit(3, Bound::AtMost(LAG_MS))]

@@ -1,7 +1,6 @@
 //! The targets of publishing.
 
 use crate::matchup::{Kind, Matchup};
-use crate::spread::Spread;
 use crate::target::{Bound, Target};
 
 /// The least commits of durable writers that nudge, of those without notifications, and of those with `pg_notify` in their transactions.
@@ -27,21 +26,9 @@ impl Target {
 }
 
 fn of_matchup(matchup: &Matchup) -> Vec<Target> {
-    let title = matchup.title();
-    let ratio = |over: usize, under: usize, least: f64| {
-        let what = format!("{title}: {} over {}", matchup.names[over], matchup.names[under]);
-        Some(Target::new(what, Bound::AtLeast(least), matchup.ratio(over, under)?))
-    };
-    let limit = |index: usize, most: f64| {
-        let what = format!("{title}: {}", matchup.names[index]);
-        Some(Target::new(what, Bound::AtMost(most), matchup.spread(index)?))
-    };
-    // The bound is that of every round.
-    let strict = |index: usize, most: f64| {
-        let what = format!("{title}: {}", matchup.names[index]);
-        let found = matchup.spread(index)?;
-        Some(Target::new(what, Bound::AtMost(most), Spread { median: found.max, ..found }))
-    };
+    let ratio = |over, under, least| Target::of_ratio(matchup, (over, under), Bound::AtLeast(least));
+    let limit = |index: usize, most: f64| Target::of_value(matchup, index, Bound::AtMost(most));
+    let strict = |index: usize, most: f64| Target::of_every_round(matchup, index, most);
     let found = match matchup.kind {
         Kind::Writers { .. } => vec![ratio(1, 0, NUDGE_OF_ALONE), ratio(1, 2, NUDGE_OF_NOTIFY)],
         Kind::NudgeDelay { .. } => vec![limit(0, NUDGE_IDLE_MS), limit(1, NUDGE_LOADED_MS)],

@@ -1,7 +1,6 @@
 //! The targets of a queue and a mirror.
 
 use crate::matchup::{Kind, Matchup};
-use crate::spread::Spread;
 use crate::target::{Bound, Target};
 
 /// The batch with which the rate counts: the default of a consumer.
@@ -33,20 +32,8 @@ impl Target {
 }
 
 fn of_matchup(matchup: &Matchup) -> Vec<Target> {
-    let title = matchup.title();
-    let named = |index: usize| format!("{title}: {}", matchup.names[index]);
-    let limit =
-        |index: usize, bound: Bound| Some(Target::new(named(index), bound, matchup.spread(index)?));
-    // The bound is that of every round.
-    let most = |index: usize, bound: Bound| {
-        let found = matchup.spread(index)?;
-        let found = Spread { median: found.max, ..found };
-        Some(Target::new(named(index), bound, found))
-    };
-    let ratio = |over: usize, under: usize, bound: Bound| {
-        let what = format!("{title}: {} over {}", matchup.names[over], matchup.names[under]);
-        Some(Target::new(what, bound, matchup.ratio(over, under)?))
-    };
+    let limit = |index: usize, bound: Bound| Target::of_value(matchup, index, bound);
+    let ratio = |over, under, bound| Target::of_ratio(matchup, (over, under), bound);
     let found = match matchup.kind {
         Kind::QueueDrain { batch: BATCH, .. } => {
             vec![ratio(0, 1, Bound::AtLeast(JOBS_OF_SQLX)), ratio(2, 3, Bound::AtMost(CPU_OF_SQLX))]
@@ -54,7 +41,7 @@ fn of_matchup(matchup: &Matchup) -> Vec<Target> {
         Kind::QueueStart => {
             vec![limit(0, Bound::AtMost(START_MS)), limit(1, Bound::AtMost(START_MS))]
         }
-        Kind::QueueBurst { .. } => vec![most(0, Bound::AtMost(DRAINS_BEYOND))],
+        Kind::QueueBurst { .. } => vec![Target::of_every_round(matchup, 0, DRAINS_BEYOND)],
         Kind::MirrorRefresh { .. } => {
             vec![limit(0, Bound::AtMost(REFRESH_MS)), limit(1, Bound::AtMost(REFRESH_MS))]
         }
