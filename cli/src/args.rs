@@ -8,7 +8,10 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::console;
 use crate::exit::{self, Exit};
+use crate::listen::Listen;
+use crate::notify::Notify;
 use crate::outbox::Outbox;
+use crate::pages::{Completions, ManPages};
 
 /// PostgreSQL LISTEN/NOTIFY from the command line.
 ///
@@ -17,7 +20,7 @@ use crate::outbox::Outbox;
 #[derive(Parser)]
 #[command(name = "pgbell", version, max_term_width = 100)]
 #[command(after_help = exit::help())]
-struct Cli {
+pub(crate) struct Cli {
     #[command(subcommand)]
     command: Command,
 }
@@ -33,74 +36,24 @@ pub(crate) enum Command {
     Outbox(Outbox),
     /// Receive notifications from a temporary server, and check that none is lost
     Demo(Demo),
-}
-
-/// The end of `pgbell listen --help`: what a program that reads the records can rely on.
-const RECORDS: &str = "\
-JSON records have these keys, always in this order:
-  channel, payload, process_id, received_at (RFC 3339, UTC), sequence, epoch
-Losses are at their position in the stream:
-  {\"event\":\"gap\", cause, lost_at, restored_at, attempts, sessions, epoch, refused}
-  {\"event\":\"lagged\", count, first_sequence}
-In text, a loss is a line with `~` in place of the channel. A backslash is
-written \\\\, an invisible character \\n, \\r, \\t or \\u{HEX}, and a space in a channel's name \\u{20}: the original can be restored exactly.";
-
-#[derive(clap::Args)]
-#[command(after_long_help = RECORDS)]
-pub(crate) struct Listen {
-    /// Channels to listen to, exactly as written: no quoting, no folding to lower case
-    #[arg(required = true, value_name = "CHANNEL")]
-    pub(crate) channels: Vec<String>,
-    #[command(flatten)]
-    pub(crate) server: Url,
-    /// End after COUNT notifications
-    #[arg(short = 'n', long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) count: Option<u64>,
-    /// End after DURATION (10, 1.5s, 500ms, 2m, 1h): exit code 5 when fewer than COUNT arrived, or,
-    /// without --count, none
-    #[arg(short = 'W', long, value_name = "DURATION", value_parser = duration)]
-    pub(crate) wait: Option<Duration>,
-    /// How a record is written
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    pub(crate) format: Format,
-    /// End with exit code 6 at the first gap or loss
-    #[arg(long)]
-    pub(crate) fail_on_loss: bool,
-    /// End with exit code 1 when the session is lost, instead of reconnecting and reporting a gap
-    #[arg(long)]
-    pub(crate) no_reconnect: bool,
-    /// Try again for DURATION if the server cannot be reached at the start; default: one attempt. --wait begins after it
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
-    pub(crate) retry_connect: Option<Duration>,
-    /// Print only errors, warnings, losses, and when the session is lost and restored, on stderr
-    #[arg(short, long)]
-    pub(crate) quiet: bool,
+    /// Print the completions of a shell
+    Completions(Completions),
+    /// Print the manual page, or write one for each command
+    Man(ManPages),
 }
 
 #[derive(clap::Args)]
-pub(crate) struct Notify {
-    /// Channel to notify
-    #[arg(value_name = "CHANNEL")]
-    pub(crate) channel: String,
-    /// What to send, at most 7,999 bytes; `-` sends every line of stdin; default: the empty payload
-    #[arg(
-        value_name = "PAYLOAD",
-        default_value = "",
-        hide_default_value = true,
-        allow_negative_numbers = true
-    )]
-    pub(crate) payload: String,
-    #[command(flatten)]
-    pub(crate) server: Url,
-    /// Print how many were sent and how fast
-    #[arg(short, long)]
-    pub(crate) verbose: bool,
-}
-
-#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  pgbell demo
+  pgbell demo postgres://localhost/postgres
+  pgbell demo --count 1000000 --json")]
 pub(crate) struct Demo {
     /// Your own server instead of a temporary one. DATABASE_URL and PG* do not choose it: the demo
-    /// uses a real server only with this option
+    /// uses a real server only with this argument
+    #[arg(value_name = "URL", conflicts_with_all = ["server", "url"])]
+    pub(crate) target: Option<String>,
+    /// The same
     #[arg(long, value_name = "URL", conflicts_with = "server")]
     pub(crate) url: Option<String>,
     /// How many notifications to send
@@ -227,7 +180,9 @@ mod tests {
             (&["pgbell", "notify", "c", "x", "-v"], "x"),
         ] {
             match Cli::try_parse_from(arguments).ok().map(|cli| cli.command) {
-                Some(Command::Notify(notify)) => assert_eq!(notify.payload, payload),
+                Some(Command::Notify(notify)) => {
+                    assert_eq!(notify.payload.unwrap_or_default(), payload);
+                }
                 _ => panic!("{arguments:?}"),
             }
         }

@@ -18,6 +18,7 @@ pub(crate) enum Exit {
     Timeout,
     Loss,
     Check,
+    InDoubt,
     Interrupted,
     Terminated,
 }
@@ -26,7 +27,7 @@ pub(crate) enum Exit {
 const NO_SCHEMA: &str = "3F000";
 
 /// Every way to end, its code and its text in `--help`.
-const TABLE: [(Exit, u8, &str); 10] = [
+const TABLE: [(Exit, u8, &str); 11] = [
     (Exit::Ok, 0, "done; the wanted number arrived; the reader of the output closed it"),
     (Exit::Runtime, 1, "a later error: the session was lost, the output could not be written"),
     (Exit::Usage, 2, "wrong arguments, connection string, channel name or payload"),
@@ -39,6 +40,7 @@ const TABLE: [(Exit, u8, &str); 10] = [
         7,
         "a check failed: the log or a cursor is not as expected, or exceeds a limit (outbox)",
     ),
+    (Exit::InDoubt, 8, "a session was lost, and it is not known whether all was sent (notify)"),
     (Exit::Interrupted, 130, "ended by Ctrl-C (SIGINT)"),
     (Exit::Terminated, 143, "ended by SIGTERM"),
 ];

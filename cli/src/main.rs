@@ -14,8 +14,12 @@ mod numbers;
 mod outage;
 mod outbox;
 mod output;
+mod pages;
+mod palette;
+mod progress;
 mod record;
 mod signals;
+mod units;
 mod waiting;
 
 use std::process::ExitCode;
@@ -51,5 +55,7 @@ async fn run(command: Command) -> Result<Exit, Failure> {
         Command::Notify(notify) => notify::run(notify, &mut signals).await,
         Command::Outbox(command) => outbox::run(command, &mut signals).await,
         Command::Demo(demo) => demo::run(demo, &mut signals).await,
+        Command::Completions(completions) => pages::completions(completions).await,
+        Command::Man(man) => pages::man(man).await,
     }
 }

@@ -132,12 +132,16 @@ fn the_text_output_names_the_server_and_what_arrived() {
     let temporary = Temporary::new("person");
     let (code, out, err) = run(temporary.demo().args(["--server", "loopback", "--count", "100"]));
     assert_eq!((code, err.as_str()), (0, ""));
-    assert!(out.starts_with("server     loopback, "), "{out}");
+    assert!(out.starts_with("starting   the loopback backend\nserver     loopback, "), "{out}");
     assert!(out.contains("\narrived          100 of 100, "), "{out}");
     assert!(
         out.contains("\nreceived   100: 0 lost, 0 duplicated, 0 out of order, 0 lagged, 0 gaps\n")
     );
-    assert!(out.ends_with("every notification arrived once and in order\n"), "{out}");
+    assert!(
+        out.contains("\nresult     every notification arrived once and in order\ntry next   "),
+        "{out}"
+    );
+    assert!(!out.contains('\x1b'), "colours are for terminals: {out}");
 }
 
 #[test]
@@ -167,6 +171,7 @@ fn a_signal_leaves_nothing_behind() {
     // While it sends.
     let temporary = Temporary::new("sending");
     let mut demo = Running::start(temporary.demo().args(long));
+    assert!(demo.line().starts_with("starting   a temporary PostgreSQL server"));
     assert!(demo.line().starts_with("server     PostgreSQL "));
     demo.signal("INT");
     assert_eq!(demo.end().0, 130);
@@ -201,6 +206,7 @@ fn the_server_of_the_demo_refuses_every_login_without_its_password() {
     let temporary = Temporary::new("doors");
     let long = ["--server", "postgres", "--count", "10000000"];
     let mut demo = Running::start(temporary.demo().args(long));
+    assert!(demo.line().starts_with("starting   "));
     let line = demo.line();
     let port = line.rsplit_once(':').unwrap().1.parse().unwrap();
     for replication in ["", "replication\0true\0"] {

@@ -13,7 +13,8 @@ fn received(channel: &str, count: usize, send: impl FnOnce()) -> Vec<String> {
         let ended = scope.spawn(|| listen.end());
         send();
         let (code, out, err) = ended.join().unwrap();
-        assert_eq!((code, err.as_str()), (0, ""));
+        assert_eq!(code, 0);
+        assert!(err.starts_with("received ") && err.lines().count() == 1, "{err}");
         out
     });
     out.lines()
@@ -103,7 +104,114 @@ fn a_line_that_cannot_be_sent_is_named_by_its_number() {
     let payloads = received("number", 2, || {
         let (code, out, err) = run_with_input(connected().args(["notify", "number", "-"]), &input);
         assert_eq!((code, out.as_str()), (2, ""));
-        assert_eq!(err, "pgbell: line 3: payload is longer than 7,999 bytes\n");
+        assert!(err.starts_with("sent 2 in "), "{err}");
+        assert!(err.ends_with("\npgbell: line 3: payload is longer than 7,999 bytes\n"), "{err}");
     });
     assert_eq!(payloads, ["good", "good"]);
+}
+
+#[test]
+fn a_file_and_the_whole_input_can_be_payloads() {
+    let scratch = common::ScratchDir::new("notify");
+    let path = scratch.path().join("report.txt");
+    std::fs::write(&path, "two\nlines\n").unwrap();
+    let path = path.to_str().unwrap();
+    let payloads = received("whole", 6, || {
+        for arguments in [
+            &["whole", "--whole", "--file", path][..],
+            &["whole", "--whole", "--file", path, "--repeat", "2"],
+            &["whole", "--file", path],
+        ] {
+            let ended = run(connected().arg("notify").args(arguments));
+            assert_eq!(ended, (0, String::new(), String::new()));
+        }
+        let ended = run_with_input(connected().args(["notify", "whole", "--whole"]), b"stdin\n");
+        assert_eq!(ended, (0, String::new(), String::new()));
+    });
+    assert_eq!(
+        payloads,
+        ["two\nlines\n", "two\nlines\n", "two\nlines\n", "two", "lines", "stdin\n"]
+    );
+    let (code, _, err) = run(connected().args(["notify", "whole", "--file", "/nowhere"]));
+    assert_eq!(code, 2);
+    assert!(err.starts_with("pgbell: cannot open /nowhere: "), "{err}");
+}
+
+#[test]
+fn a_payload_can_be_repeated_at_an_even_pace() {
+    let payloads = received("pace", 25, || {
+        let begun = std::time::Instant::now();
+        let arguments = ["notify", "pace", "tick", "--repeat", "25", "--rate", "50", "-v"];
+        let (code, out, err) = run(connected().args(arguments));
+        assert_eq!((code, out.as_str()), (0, ""));
+        assert!(err.starts_with("sent 25 in "), "{err}");
+        // The first is sent at once.
+        assert!(begun.elapsed() >= std::time::Duration::from_millis(24 * 20), "{err}");
+    });
+    assert!(payloads.iter().all(|payload| payload == "tick"));
+    for arguments in [&["-", "--repeat", "2"][..], &["x", "--rate", "0"], &["x", "--topic", "a:b"]]
+    {
+        let (code, _, err) = run(connected().args(["notify", "pace"]).args(arguments));
+        assert_eq!(code, 2, "{err}");
+    }
+}
+
+#[test]
+fn records_of_losses_are_left_out_and_counted() {
+    let records = concat!(
+        "{\"event\":\"gap\",\"cause\":\"x\"}\n",
+        "{\"channel\":\"elsewhere\",\"payload\":\"one\",\"process_id\":1,\"sequence\":0,\"epoch\":1}\n",
+        "{\"event\":\"lagged\",\"count\":3,\"first_sequence\":1}\n",
+    );
+    let payloads = received("records", 1, || {
+        let arguments = ["notify", "records", "--json-records"];
+        let ended = run_with_input(connected().args(arguments), records.as_bytes());
+        let err = "pgbell: 2 records of losses were left out\n".to_owned();
+        assert_eq!(ended, (0, String::new(), err));
+    });
+    assert_eq!(payloads, ["one"]);
+}
+
+/// Every line arrives once, or is counted as in doubt.
+#[test]
+fn a_restart_of_the_server_is_survived_and_what_is_in_doubt_is_counted() {
+    use std::io::Write;
+    let server = pgbell_testkit::Cluster::builder().start().unwrap();
+    let url = server.url_for_superuser();
+    let mut command = common::pgbell();
+    command.args(["notify", "restart", "-", "-v", "--rate", "200"]).env("DATABASE_URL", &url);
+    command.stdin(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let lines: String = (0..400).map(|number| format!("{number}\n")).collect();
+    stdin.write_all(lines.as_bytes()).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    server.stop(pgbell_testkit::Mode::Immediate).unwrap();
+    server.restart().unwrap();
+    drop(stdin);
+    let (code, _, err) = Running::of(child).end();
+    let summary = err.lines().last().unwrap();
+    let number = |before: &str, after: &str| -> u64 {
+        let text = summary.split_once(before).map_or("0", |(_, rest)| rest);
+        text.split_once(after).map_or(0, |(number, _)| number.trim().parse().unwrap())
+    };
+    let sent = number("sent ", " in ");
+    let in_doubt = number("/s), ", " in doubt");
+    assert_eq!(sent + in_doubt, 400, "{err}");
+    assert_eq!(code, if in_doubt > 0 { 8 } else { 0 }, "{err}");
+}
+
+#[test]
+fn the_first_attempt_is_repeated_for_the_time_of_retry() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let url = format!("postgres://postgres@127.0.0.1:{port}/postgres");
+    let begun = std::time::Instant::now();
+    let arguments = ["notify", "a", "x", "--retry", "2s", "--url", &url];
+    let (code, _, err) = run(common::pgbell().args(arguments));
+    assert_eq!(code, 3);
+    assert!(begun.elapsed() >= std::time::Duration::from_secs(1), "{err}");
+    assert!(
+        err.starts_with("pgbell: cannot connect: ") && err.contains("; trying again\n"),
+        "{err}"
+    );
 }

@@ -12,11 +12,12 @@ use std::time::Instant;
 use pgbell::Listener;
 use tokio::task::JoinSet;
 
-use crate::args::Demo;
+use crate::args::{Demo, DemoServer};
 use crate::console;
 use crate::exit::{Exit, Failure};
 use crate::json;
 use crate::numbers::grouped;
+use crate::palette::{Color, Palette};
 use crate::record::push_visible;
 use crate::signals::Signals;
 use receiver::Receiver;
@@ -31,7 +32,18 @@ const SINGLES_MAX: u64 = 1_000;
 /// The number of notifications in one transaction, for the rate.
 const BATCH: u64 = 500;
 
+/// The width of the labels.
+const LABEL: usize = 11;
+
 pub(crate) async fn run(args: Demo, signals: &mut Signals) -> Result<Exit, Failure> {
+    if !args.json {
+        // A server takes some seconds to start.
+        say(match (args.target.is_some() || args.url.is_some(), args.server) {
+            (true, _) => "starting   connecting to the server of the URL",
+            (false, DemoServer::Loopback) => "starting   the loopback backend",
+            (false, _) => "starting   a temporary PostgreSQL server, which is removed at the end",
+        });
+    }
     // If the program ends while a server starts, the guard of the server removes it.
     let server = tokio::select! {
         exit = signals.recv() => return Ok(exit),
@@ -102,6 +114,9 @@ async fn show(args: &Demo, server: &Server) -> Result<Exit, Failure> {
         print_json(&report)?;
     } else {
         report.lines().iter().for_each(|line| say(line));
+        if report.is_good() {
+            NEXT.iter().for_each(|line| say(line));
+        }
     }
     if report.is_good() {
         return Ok(Exit::Ok);
@@ -110,10 +125,23 @@ async fn show(args: &Demo, server: &Server) -> Result<Exit, Failure> {
     Ok(Exit::Loss)
 }
 
-/// Prints a line of the demo. Text of a server in it is escaped. A closed stdout is no error.
+/// What can be tried after the demo.
+const NEXT: [&str; 3] = [
+    "try next   pgbell listen orders --url postgres://…, and in another terminal",
+    "           pgbell notify orders '{\"id\":1}' --url postgres://…",
+    "           pgbell listen --help: templates, filters, a command for each notification",
+];
+
+/// Prints a line of the demo, which begins with a label. Text of a server in it is escaped. A closed stdout is no error.
 fn say(line: &str) {
+    let palette = Palette::new(Color::Auto);
+    let (label, rest) = line.split_at_checked(LABEL).unwrap_or((line, ""));
+    let color = if label.starts_with("result") { palette.good } else { palette.faint };
     let mut text = Vec::with_capacity(line.len() + 1);
-    push_visible(line, &mut text);
+    text.extend_from_slice(color.as_bytes());
+    push_visible(label, &mut text);
+    text.extend_from_slice(palette.end.as_bytes());
+    push_visible(rest, &mut text);
     text.push(b'\n');
     let _ = io::stdout().lock().write_all(&text);
 }

@@ -10,10 +10,9 @@ use tokio::task::{JoinError, JoinSet};
 use super::tally::Tally;
 use super::writer::Sent;
 use super::{Plan, say};
-use crate::args::Format;
 use crate::exit::{Exit, Failure};
 use crate::numbers::{grouped, per_second, rate};
-use crate::record;
+use crate::record::{Item, TEXT_DECIMALS, timestamp};
 
 /// The longest time until the next notification. After it the rest counts as lost.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
@@ -152,10 +151,16 @@ impl Seen<'_> {
     /// Counts a batch. Returns whether the writer's end notification was in it.
     fn take(&self, batch: &Batch<'_>, tally: &mut Tally, latency: &mut Histogram<u64>) -> bool {
         if self.shown && tally.received() == 0 {
-            let mut text = Vec::new();
-            record::push_batch(batch, Format::Text, &mut text);
-            let text = String::from_utf8_lossy(&text);
-            text.lines().take(1).for_each(|line| say(&format!("first      {line}")));
+            for notification in batch.iter().take(1) {
+                let received_at = timestamp(notification.received_at(), TEXT_DECIMALS);
+                let mut text = Vec::new();
+                Item::new(&notification).push_text(&received_at, &mut text);
+                say(&format!("first      {}", String::from_utf8_lossy(&text).trim_end()));
+                say(
+                    "           the time of its receipt, the channel, the process id of the sender, and the payload: \
+                     here a number and a time in ns",
+                );
+            }
         }
         let mut ended = false;
         for notification in batch {

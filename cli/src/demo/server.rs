@@ -27,8 +27,8 @@ pub(crate) enum Server {
 
 impl Server {
     pub(crate) async fn start(args: &Demo) -> Result<Self, Failure> {
-        if args.url.is_some() {
-            let config = connect::config(args.url.as_deref())?;
+        if let Some(url) = args.target.as_deref().or(args.url.as_deref()) {
+            let config = connect::config(Some(url))?;
             let place = connect::place(&config);
             return Ok(Self::Given { config, place });
         }

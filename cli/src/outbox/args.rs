@@ -7,10 +7,10 @@ use clap::builder::NonEmptyStringValueParser;
 use pgbell::durable::{Outbox as Table, PayloadType, Start};
 
 use super::start::start;
-use super::units::{age, size};
 use crate::args::{Format, Url, duration};
 use crate::connect;
 use crate::exit::Failure;
+use crate::units::{age, size};
 
 #[derive(clap::Subcommand)]
 pub(crate) enum Outbox {

@@ -7,7 +7,6 @@ mod read;
 mod record;
 mod start;
 mod status;
-mod units;
 
 pub(crate) use self::args::Outbox;
 use crate::exit::{Exit, Failure};

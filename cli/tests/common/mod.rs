@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "every test binary takes what it needs")]
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ChildStdout, Command, Output, Stdio};
 use std::sync::OnceLock;
 
@@ -81,7 +81,11 @@ pub(crate) struct Running {
 impl Running {
     pub(crate) fn start(command: &mut Command) -> Self {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
+        Self::of(command.spawn().unwrap())
+    }
+
+    /// Its stderr must be a pipe.
+    pub(crate) fn of(mut child: Child) -> Self {
         let stdout = child.stdout.take().map(BufReader::new);
         let stderr = BufReader::new(child.stderr.take().unwrap());
         Self { child, stdout, stderr }
@@ -147,4 +151,25 @@ pub(crate) fn in_use(path: &Path) -> bool {
         let arguments = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
         arguments.windows(path.len()).any(|window| window == path)
     })
+}
+
+/// A directory that is removed with the value.
+pub(crate) struct ScratchDir(PathBuf);
+
+impl ScratchDir {
+    pub(crate) fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("pgbell-{name}-{}", std::process::id()));
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for ScratchDir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }

@@ -26,7 +26,8 @@ impl Target {
 }
 
 fn of_matchup(matchup: &Matchup) -> Vec<Target> {
-    let ratio = |over, under, least| Target::of_ratio(matchup, (over, under), Bound::AtLeast(least));
+    let ratio =
+        |over, under, least| Target::of_ratio(matchup, (over, under), Bound::AtLeast(least));
     let limit = |index: usize, most: f64| Target::of_value(matchup, index, Bound::AtMost(most));
     let strict = |index: usize, most: f64| Target::of_every_round(matchup, index, most);
     let found = match matchup.kind {

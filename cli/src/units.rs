@@ -8,7 +8,7 @@ use crate::args::duration;
 const AGE_DAYS_MAX: u64 = 36_500;
 
 /// What [`duration`] parses, and days: `7d`.
-pub(super) fn age(text: &str) -> Result<Duration, String> {
+pub(crate) fn age(text: &str) -> Result<Duration, String> {
     let expected = || "expected a time above zero such as 30s, 10m, 1h or 7d".to_owned();
     let age = match text.strip_suffix('d') {
         Some(days) => {
@@ -24,7 +24,7 @@ pub(super) fn age(text: &str) -> Result<Duration, String> {
 }
 
 /// `4096`, `64MB`, `64MiB`: in both spellings a unit is 1,024 of the one before, as in the settings of PostgreSQL.
-pub(super) fn size(text: &str) -> Result<u64, String> {
+pub(crate) fn size(text: &str) -> Result<u64, String> {
     let expected = || "expected a size above zero such as 4096, 64MB or 1GB".to_owned();
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
