@@ -7,6 +7,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::console;
+use crate::doctor::Doctor;
 use crate::exit::{self, Exit};
 use crate::listen::Listen;
 use crate::notify::Notify;
@@ -34,6 +35,8 @@ pub(crate) enum Command {
     /// Create, watch and read a log in a table, from which nothing is missed
     #[command(subcommand)]
     Outbox(Outbox),
+    /// Find what is wrong with LISTEN and NOTIFY on a server, why, and what to do
+    Doctor(Box<Doctor>),
     /// Receive notifications from a temporary server, and check that none is lost
     Demo(Demo),
     /// Print the completions of a shell
@@ -116,7 +119,9 @@ pub(crate) fn parse() -> Result<Command, Exit> {
     } else {
         let _ = error.print();
     }
-    Err(Exit::Usage)
+    // A monitoring system would take the code of a usage error for a critical state.
+    let is_doctor = env::args_os().nth(1).is_some_and(|command| command == "doctor");
+    Err(if is_doctor { Exit::Monitor(3) } else { Exit::Usage })
 }
 
 /// Returns whether an argument looks like a connection string, which an error must not repeat.

@@ -21,6 +21,8 @@ pub(crate) enum Exit {
     InDoubt,
     Interrupted,
     Terminated,
+    /// The exit code of a monitoring plugin: see `pgbell doctor --help`.
+    Monitor(u8),
 }
 
 /// The SQLSTATE of a schema that does not exist.
@@ -47,6 +49,9 @@ const TABLE: [(Exit, u8, &str); 11] = [
 
 impl Exit {
     pub(crate) fn code(self) -> u8 {
+        if let Self::Monitor(code) = self {
+            return code;
+        }
         TABLE.iter().find(|(exit, ..)| *exit == self).map_or(1, |(_, code, _)| *code)
     }
 }
@@ -59,7 +64,7 @@ impl From<Exit> for ExitCode {
 
 /// Returns the table as text for the end of `--help`.
 pub(crate) fn help() -> String {
-    let mut text = String::from("Exit codes:");
+    let mut text = String::from("Exit codes, except of doctor:");
     for (_, code, meaning) in TABLE {
         let _ = write!(text, "\n  {code:>3}  {meaning}");
     }
@@ -112,6 +117,12 @@ impl Failure {
         self
     }
 
+    /// Lets the program end with the exit code of a monitoring plugin that could not be used.
+    pub(crate) fn unknown(mut self) -> Self {
+        self.exit = Exit::Monitor(3);
+        self
+    }
+
     fn of(error: &Error, otherwise: Exit) -> Self {
         let exit = match error.kind() {
             ErrorKind::Config | ErrorKind::Misuse => Exit::Usage,
@@ -131,7 +142,10 @@ impl Failure {
         self.exit
     }
 
-    #[cfg(test)]
+    pub(crate) fn hint(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+
     pub(crate) fn message(&self) -> &str {
         &self.message
     }

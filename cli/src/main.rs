@@ -6,6 +6,7 @@ mod args;
 mod connect;
 mod console;
 mod demo;
+mod doctor;
 mod exit;
 mod json;
 mod listen;
@@ -54,6 +55,7 @@ async fn run(command: Command) -> Result<Exit, Failure> {
         Command::Listen(listen) => listen::run(listen, &mut signals).await,
         Command::Notify(notify) => notify::run(notify, &mut signals).await,
         Command::Outbox(command) => outbox::run(command, &mut signals).await,
+        Command::Doctor(doctor) => doctor::run(*doctor, &mut signals).await,
         Command::Demo(demo) => demo::run(demo, &mut signals).await,
         Command::Completions(completions) => pages::completions(completions).await,
         Command::Man(man) => pages::man(man).await,
