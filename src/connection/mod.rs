@@ -410,6 +410,22 @@ impl Connection {
         self.established.driver.session.auth_method()
     }
 
+    /// Returns the certificates that the server has sent in the TLS handshake, each as DER, its own first. None without TLS. With a `sslmode` below
+    /// `verify-ca` they were not verified.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), pgbell::Error> {
+    /// let connection = pgbell::Connection::connect("postgres://db.example.com/shop?sslmode=verify-full").await?;
+    /// let own = connection.peer_certificates().first().map(|der| der.len());
+    /// println!("the certificate has {own:?} bytes");
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn peer_certificates(&self) -> Vec<&[u8]> {
+        self.established.driver.peer_certificates()
+    }
+
     /// Returns whether a transaction is open. The server delivers no notifications inside one.
     #[must_use]
     pub fn transaction_status(&self) -> TransactionStatus {

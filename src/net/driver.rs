@@ -208,6 +208,11 @@ impl Driver {
         Ok(())
     }
 
+    /// Returns the certificates of the server, its own first, as DER.
+    pub(crate) fn peer_certificates(&self) -> Vec<&[u8]> {
+        self.pipe.peer_certificates()
+    }
+
     /// Returns the session, its socket, and the bytes that were read and not handled yet.
     pub(crate) fn into_parts(self) -> (Session, Pipe, BytesMut) {
         (self.session, self.pipe, self.input)

@@ -75,6 +75,11 @@ impl Pipe {
         self.written
     }
 
+    /// Returns the certificates of the server, its own first, as DER.
+    pub(crate) fn peer_certificates(&self) -> Vec<&[u8]> {
+        self.stream.peer_certificates()
+    }
+
     /// Reads once into the spare capacity of `input`, which must not be empty.
     /// Ready with 0 at the end of the stream.
     pub(crate) fn poll_read(

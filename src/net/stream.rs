@@ -53,6 +53,15 @@ impl Stream {
         }
     }
 
+    /// Returns the certificates of the server, its own first, as DER. None without TLS.
+    pub(super) fn peer_certificates(&self) -> Vec<&[u8]> {
+        match self {
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => stream.peer_certificates().iter().map(AsRef::as_ref).collect(),
+            _ => Vec::new(),
+        }
+    }
+
     /// See [`TcpSocket::suspend`].
     pub(super) fn suspend(&mut self) {
         match self {

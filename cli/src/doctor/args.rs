@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
-use super::limits::{Limits, percents, sizes, times};
+use super::limits::{Limits, falling_times, percents, sizes, times};
 use crate::args::{Url, duration};
 
 /// The end of `pgbell doctor --help`.
@@ -74,6 +74,9 @@ pub(super) struct AllLimits {
     /// Age of the oldest record of an outbox, or job of a queue, that waits
     #[arg(long, value_parser = times, default_value = "5m,1h", value_name = "LIMITS")]
     pub(super) lag: Limits<Duration>,
+    /// Rest of the validity of a certificate, the longer time first
+    #[arg(long, value_parser = falling_times, default_value = "30d,7d", value_name = "LIMITS")]
+    pub(super) certificate: Limits<Duration>,
     /// Time from the commit of a notification to its receipt
     #[arg(long, value_parser = times, default_value = "100ms,1s", value_name = "LIMITS")]
     pub(super) latency: Limits<Duration>,
@@ -112,6 +115,10 @@ pub(super) enum Check {
     Triggers,
     /// Timeouts and keepalives
     Timeouts,
+    /// The certificates of the server
+    Certificate,
+    /// The password of the connection string
+    Password,
     /// WAL that replication slots retain
     Slots,
     /// Lag of outboxes

@@ -46,7 +46,8 @@ pub(super) struct Figure {
 }
 
 /// The texts of figures for Prometheus.
-const HELP: [(&str, &str); 13] = [
+const HELP: [(&str, &str); 14] = [
+    ("certificate_validity_seconds", "Rest of the validity of the server's certificates."),
     ("queue_usage_ratio", "Share of the notification queue that is in use."),
     ("queue_pages_max", "The setting max_notify_queue_pages."),
     ("stalled_readers", "Clients that listen and do not read."),

@@ -24,6 +24,17 @@ impl<T: PartialOrd + Copy> Limits<T> {
         }
     }
 
+    /// Like [`severity`](Self::severity), for a value that is worse the lower it is.
+    pub(super) fn severity_below(&self, value: T) -> Severity {
+        if value < self.critical {
+            Severity::Critical
+        } else if value < self.warning {
+            Severity::Warning
+        } else {
+            Severity::Ok
+        }
+    }
+
     fn parse(text: &str, one: impl Fn(&str) -> Result<T, String>) -> Result<Self, String> {
         let (warning, critical) =
             text.split_once(',').ok_or("expected two values, WARNING,CRITICAL")?;
@@ -55,6 +66,17 @@ pub(super) fn times(text: &str) -> Result<Limits<Duration>, String> {
     Limits::parse(text, units::age)
 }
 
+/// `30d,7d`: the first value is the higher one.
+pub(super) fn falling_times(text: &str) -> Result<Limits<Duration>, String> {
+    let (warning, critical) =
+        text.split_once(',').ok_or("expected two values, WARNING,CRITICAL")?;
+    let limits = Limits { warning: units::age(warning)?, critical: units::age(critical)? };
+    if limits.warning < limits.critical {
+        return Err("the first value, of a warning, is below the second one".to_owned());
+    }
+    Ok(limits)
+}
+
 /// `1GB,10GB`.
 pub(super) fn sizes(text: &str) -> Result<Limits<u64>, String> {
     Limits::parse(text, units::size)
@@ -75,6 +97,17 @@ mod tests {
         ] {
             assert_eq!(limits.severity(Duration::from_secs(seconds)), severity, "{seconds}");
         }
+        let limits = falling_times("30d,7d").unwrap();
+        for (days, severity) in
+            [(31, Severity::Ok), (29, Severity::Warning), (6, Severity::Critical)]
+        {
+            assert_eq!(
+                limits.severity_below(Duration::from_secs(days * 86_400)),
+                severity,
+                "{days}"
+            );
+        }
+        assert!(falling_times("7d,30d").is_err() && falling_times("7d").is_err());
         assert_eq!(percents("10,50%").unwrap(), Limits { warning: 10.0, critical: 50.0 });
         assert_eq!(sizes("1kB,1MB").unwrap(), Limits { warning: 1 << 10, critical: 1 << 20 });
     }

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use common::{pgbell, run};
 use pgbell::Connection;
-use pgbell_testkit::{Auth, Cluster, ClusterBuilder, Installation, PgBouncer, PoolMode};
+use pgbell_testkit::{
+    Auth, Certificates, Cluster, ClusterBuilder, Installation, Leaf, PgBouncer, PoolMode,
+};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
@@ -91,13 +93,13 @@ fn a_healthy_server_has_no_finding() {
         let (code, report) = parsed(&run(&mut doctor(&url, &[])));
         let all = report["findings"].as_array().unwrap();
         assert!(all.iter().all(|one| one["status"] == "ok"), "{report}");
-        assert_eq!((code, all.len()), (0, 13), "{report}");
+        assert_eq!((code, all.len()), (0, 15), "{report}");
         let mut text = pgbell();
         text.env("DATABASE_URL", &url).args(["doctor", "--skip", "version"]);
         let (code, out, err) = run(&mut text);
         let (place, version) = (cluster.port(), cluster.version());
         assert!(out.starts_with(&format!("127.0.0.1:{place}, PostgreSQL {version}")), "{out}");
-        assert!(out.ends_with("\n13 ok\n") && out.lines().count() == 2, "{out}");
+        assert!(out.ends_with("\n15 ok\n") && out.lines().count() == 2, "{out}");
         assert_eq!((code, err.as_str()), (0, ""));
     });
 }
@@ -321,7 +323,7 @@ fn a_monitoring_system_gets_one_line_or_metrics() {
         out
     };
     let nagios = of("nagios");
-    assert!(nagios.starts_with("PGBELL OK - 12 ok | queue_usage_ratio=0;0.1;0.5 "), "{nagios}");
+    assert!(nagios.starts_with("PGBELL OK - 14 ok | queue_usage_ratio=0;0.1;0.5 "), "{nagios}");
     assert_eq!(nagios.lines().count(), 1);
     let prometheus = of("prometheus");
     for line in ["pgbell_doctor_status{check=\"queue\"} 0", "pgbell_doctor_queue_usage_ratio 0"] {
@@ -371,4 +373,52 @@ fn a_queue_that_is_not_handled_is_named() {
             );
         });
     });
+}
+
+#[test]
+fn a_certificate_that_expires_soon_or_is_not_verified_is_named() {
+    let certificates = Certificates::new().unwrap();
+    let root = certificates.authority("root").unwrap();
+    let leaf = root.issue(&Leaf::server("127.0.0.1").ip_address([127, 0, 0, 1])).unwrap();
+    let cluster = Cluster::builder().auth(Auth::ScramSha256).tls(&leaf).start().unwrap();
+    let url = format!("{}?sslmode=require", cluster.url_for_superuser());
+    let found = until_found(&url, "certificate", &["--only", "certificate"]);
+    assert_found(&found, "note", 0, &["is not verified", "sslmode=verify-full"]);
+    let file = root.certificate().path().to_str().unwrap().replace('/', "%2F");
+    let url = format!("{}?sslmode=verify-full&sslrootcert={file}", cluster.url_for_superuser());
+    let (code, report) =
+        parsed(&run(&mut doctor(&url, &["--only", "certificate", "--certificate", "2h,1h"])));
+    let summary = report["findings"][0]["summary"].as_str().unwrap();
+    assert!(
+        code == 0 && summary.starts_with("valid for ") && summary.ends_with("and verified"),
+        "{report}"
+    );
+    let limits = ["--only", "certificate", "--certificate", "36500d,1h"];
+    let found = until_found(&url, "certificate", &limits);
+    assert_found(
+        &found,
+        "warning",
+        1,
+        &["the certificate of the server, CN=127.0.0.1", "expires in"],
+    );
+}
+
+#[test]
+fn a_password_with_several_forms_is_named_and_not_shown() {
+    // A soft hyphen does not count, and a ligature has another form.
+    let password = "pa\u{ad}ss\u{fb01}";
+    let cluster = Cluster::builder()
+        .auth(Auth::ScramSha256)
+        .init_sql(format!("CREATE ROLE odd LOGIN PASSWORD '{password}'"))
+        .start()
+        .unwrap();
+    let mut command = doctor(&cluster.url("odd", None, "postgres"), &["--only", "password"]);
+    let (code, report) = parsed(&run(command.env("PGPASSWORD", password)));
+    let found = faults(&report, "password");
+    assert_eq!((code, found.len()), (0, 1), "{report}");
+    assert!(found[0].to_string().contains("SASLprep changes the password"), "{report}");
+    assert!(
+        !report.to_string().contains("fb01") && !report.to_string().contains('\u{fb01}'),
+        "{report}"
+    );
 }

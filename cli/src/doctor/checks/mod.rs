@@ -1,8 +1,10 @@
 //! The checks of `pgbell doctor`, one noun in each file.
 
+pub(super) mod certificate;
 pub(super) mod commit_lock;
 pub(super) mod delivery;
 pub(super) mod outbox;
+pub(super) mod password;
 pub(super) mod pgmq;
 pub(super) mod pooler;
 pub(super) mod queue;
