@@ -39,6 +39,11 @@ fn each_sslmode_encrypts_as_documented_with_and_without_tls_on_the_server() {
                 match Connection::connect(config).await {
                     Ok(mut connection) => {
                         assert_eq!(Some(value(&mut connection, IS_ON).await.as_str()), expected);
+                        // DER begins with a sequence.
+                        let is_der = |der: &&[u8]| der.starts_with(&[0x30]);
+                        let certificates = connection.peer_certificates();
+                        assert!(certificates.iter().all(is_der));
+                        assert_eq!(certificates.is_empty(), expected == Some("false"));
                     }
                     // T3.
                     Err(error) => {
