@@ -88,7 +88,7 @@ pub(super) enum Format {
     Text,
     /// One object
     Json,
-    /// One line, and the figures as performance data
+    /// One line, and the metrics as performance data
     Nagios,
     /// Metrics in the text format of Prometheus
     Prometheus,
@@ -107,7 +107,7 @@ pub(super) enum Check {
     Queue,
     /// Clients that listen and do not read
     Readers,
-    /// Who holds the lock of NOTIFY at commit, and who waits for it
+    /// Sessions that hold the lock of NOTIFY at commit, and that wait for it
     CommitLock,
     /// Old transactions
     Transactions,

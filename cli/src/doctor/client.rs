@@ -6,7 +6,7 @@ use pgbell::{Config, Connection, Error, Rows};
 
 /// A session whose statements change nothing, end by themselves, and find only objects of the server itself.
 ///
-/// Whoever runs the checks often has all rights. A user of the database can make functions and operators with the names of those of the server:
+/// The role of this program often has all rights. A user of the database can make functions and operators with the names of those of the server:
 /// `search_path` keeps the server from choosing them. `row_security` keeps it from running the policies of a table, and the transaction is read-only.
 pub(super) struct Client {
     connection: Connection,

@@ -37,7 +37,7 @@ impl Severity {
 
 /// A number that a check has measured.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Figure {
+pub(super) struct Metric {
     /// With its unit at the end, as Prometheus wants it: `queue_usage_ratio`.
     pub(super) name: &'static str,
     pub(super) value: f64,
@@ -45,7 +45,7 @@ pub(super) struct Figure {
     pub(super) limits: Option<(f64, f64)>,
 }
 
-/// The texts of figures for Prometheus.
+/// The texts of metrics for Prometheus.
 const HELP: [(&str, &str); 14] = [
     ("certificate_validity_seconds", "Rest of the validity of the server's certificates."),
     ("queue_usage_ratio", "Share of the notification queue that is in use."),
@@ -63,7 +63,7 @@ const HELP: [(&str, &str); 14] = [
     ("slru_writes_total", "Pages of the notification queue that were written to disk."),
 ];
 
-impl Figure {
+impl Metric {
     pub(super) fn help(&self) -> &'static str {
         let found = HELP.iter().find(|(name, _)| *name == self.name);
         found.map_or("A number of the report.", |(_, help)| help)
@@ -80,13 +80,13 @@ pub(super) struct Finding {
     /// Why it is so, and what follows.
     pub(super) cause: Option<String>,
     pub(super) cure: Option<String>,
-    pub(super) figures: Vec<Figure>,
+    pub(super) metrics: Vec<Metric>,
 }
 
 impl Finding {
     pub(super) fn new(check: &'static str, severity: Severity, summary: impl Into<String>) -> Self {
-        let (cause, cure, figures) = (None, None, Vec::new());
-        Self { check, severity, summary: summary.into(), cause, cure, figures }
+        let (cause, cure, metrics) = (None, None, Vec::new());
+        Self { check, severity, summary: summary.into(), cause, cure, metrics }
     }
 
     pub(super) fn ok(check: &'static str, summary: impl Into<String>) -> Self {
@@ -103,21 +103,21 @@ impl Finding {
         self
     }
 
-    pub(super) fn figure(self, name: &'static str, value: f64) -> Self {
-        self.push(Figure { name, value, limits: None })
+    pub(super) fn metric(self, name: &'static str, value: f64) -> Self {
+        self.push(Metric { name, value, limits: None })
     }
 
-    pub(super) fn figure_with_limits(
+    pub(super) fn metric_with_limits(
         self,
         name: &'static str,
         value: f64,
         limits: (f64, f64),
     ) -> Self {
-        self.push(Figure { name, value, limits: Some(limits) })
+        self.push(Metric { name, value, limits: Some(limits) })
     }
 
-    fn push(mut self, figure: Figure) -> Self {
-        self.figures.push(figure);
+    fn push(mut self, metric: Metric) -> Self {
+        self.metrics.push(metric);
         self
     }
 }

@@ -66,8 +66,8 @@ pub(super) async fn check(
     );
     let severity = if with < without / 2.0 { Severity::Note } else { Severity::Ok };
     let mut finding = Finding::new(CHECK, severity, summary)
-        .figure("commits_per_second", without)
-        .figure("notifying_commits_per_second", with);
+        .metric("commits_per_second", without)
+        .metric("notifying_commits_per_second", with);
     if severity > Severity::Ok {
         finding = finding
             .because("transactions with a NOTIFY commit one after the other, each with its own flush of WAL")

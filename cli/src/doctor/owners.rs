@@ -1,4 +1,4 @@
-//! Whether objects can be read without running code of somebody with fewer rights.
+//! Whether objects can be read without running code of a role with fewer rights.
 
 use pgbell::Error;
 

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::args::Format;
-use super::finding::{Figure, Finding, Severity};
+use super::finding::{Finding, Metric, Severity};
 use crate::numbers::counted;
 use crate::record;
 
@@ -34,7 +34,7 @@ struct JsonFinding<'a> {
     summary: &'a str,
     cause: Option<&'a str>,
     cure: Option<&'a str>,
-    figures: Map<String, Value>,
+    metrics: Map<String, Value>,
 }
 
 impl Report {
@@ -102,8 +102,8 @@ impl Report {
             summary: &one.summary,
             cause: one.cause.as_deref(),
             cure: one.cure.as_deref(),
-            figures: one
-                .figures
+            metrics: one
+                .metrics
                 .iter()
                 .map(|one| (one.name.to_owned(), number(one.value)))
                 .collect(),
@@ -128,14 +128,14 @@ impl Report {
         let found = if found.is_empty() { self.counts() } else { found.join("; ") };
         // A bar begins the performance data.
         let found = found.replace('|', "/");
-        let figures = self.figures().map(|figure| {
-            let Figure { name, value, limits } = *figure;
+        let metrics = self.metrics().map(|metric| {
+            let Metric { name, value, limits } = *metric;
             let limits = limits.map(|(warning, critical)| format!(";{warning};{critical}"));
             format!(" {name}={value}{}", limits.unwrap_or_default())
         });
         let mut out = Vec::new();
         let line =
-            format!("PGBELL {} - {found} |{}", status.to_uppercase(), figures.collect::<String>());
+            format!("PGBELL {} - {found} |{}", status.to_uppercase(), metrics.collect::<String>());
         record::push_visible(&line, &mut out);
         out.push(b'\n');
         out
@@ -154,17 +154,17 @@ impl Report {
             let worst = of_check.map(|one| one.severity).max().unwrap_or(Severity::Ok);
             let _ = writeln!(text, "pgbell_doctor_status{{check=\"{check}\"}} {}", worst.code());
         }
-        for figure in self.figures() {
-            let kind = if figure.name.ends_with("_total") { "counter" } else { "gauge" };
-            let _ = writeln!(text, "# HELP pgbell_doctor_{} {}", figure.name, figure.help());
-            let _ = writeln!(text, "# TYPE pgbell_doctor_{} {kind}", figure.name);
-            let _ = writeln!(text, "pgbell_doctor_{} {}", figure.name, figure.value);
+        for metric in self.metrics() {
+            let kind = if metric.name.ends_with("_total") { "counter" } else { "gauge" };
+            let _ = writeln!(text, "# HELP pgbell_doctor_{} {}", metric.name, metric.help());
+            let _ = writeln!(text, "# TYPE pgbell_doctor_{} {kind}", metric.name);
+            let _ = writeln!(text, "pgbell_doctor_{} {}", metric.name, metric.value);
         }
         text.into_bytes()
     }
 
-    fn figures(&self) -> impl Iterator<Item = &Figure> {
-        self.findings.iter().flat_map(|one| &one.figures)
+    fn metrics(&self) -> impl Iterator<Item = &Metric> {
+        self.findings.iter().flat_map(|one| &one.metrics)
     }
 }
 
@@ -183,8 +183,8 @@ mod tests {
         let warning = Finding::new("queue", Severity::Warning, "20.0 % | full\n")
             .because("a reader")
             .cure("end it")
-            .figure_with_limits("queue_usage_ratio", 0.2, (0.1, 0.5));
-        let ok = Finding::ok("slru", "nothing").figure("slru_reads_total", 3.0);
+            .metric_with_limits("queue_usage_ratio", 0.2, (0.1, 0.5));
+        let ok = Finding::ok("slru", "nothing").metric("slru_reads_total", 3.0);
         let note = Finding::new("version", Severity::Note, "old");
         let findings = vec![note, warning, ok];
         let version = Some("18.1".to_owned());
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn prometheus_has_a_status_for_each_check_and_all_figures() {
+    fn prometheus_has_a_status_for_each_check_and_all_metrics() {
         let expected = "# HELP pgbell_doctor_status 0 ok, 1 warning, 2 critical, 3 unknown.\n\
             # TYPE pgbell_doctor_status gauge\n\
             pgbell_doctor_status{check=\"version\"} 0\n\
@@ -232,7 +232,7 @@ mod tests {
     fn json_has_all_findings() {
         let value: Value = serde_json::from_str(&written(Format::Json)).unwrap();
         assert_eq!(value["status"], "warning");
-        assert_eq!(value["findings"][1]["figures"]["queue_usage_ratio"], 0.2);
+        assert_eq!(value["findings"][1]["metrics"]["queue_usage_ratio"], 0.2);
         assert_eq!(value["findings"][1]["summary"], "20.0 % | full\n");
     }
 }

@@ -143,7 +143,7 @@ struct Group(Option<Pid>);
 impl Drop for Group {
     fn drop(&mut self) {
         if let Some(group) = self.0 {
-            // If it has ended, there is nothing to kill.
+            // If it has ended, this fails.
             let _ = kill_process_group(group, Signal::KILL);
         }
     }

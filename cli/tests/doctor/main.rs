@@ -120,7 +120,7 @@ fn a_client_that_listens_and_does_not_read_is_named_with_what_follows() {
             let found = until_found(&url, "readers", &["--watch", "200ms"]);
             let cure = format!("pg_terminate_backend({pid})");
             assert_found(&found, "warning", 1, &["billing of", "has not read in the last 0.2 s", &cure]);
-            assert_eq!(found.1["figures"]["stalled_readers"], 1);
+            assert_eq!(found.1["metrics"]["stalled_readers"], 1);
             let found = until_found(&url, "queue", &["--queue", "0.01,0.02"]);
             assert_found(&found, "critical", 2, &["% of the notification queue is in use"]);
 
@@ -138,10 +138,10 @@ fn a_client_that_listens_and_does_not_read_is_named_with_what_follows() {
 fn the_cost_of_a_notify_is_measured_when_it_is_asked_for() {
     let url = common::cluster().url_for_superuser();
     let (code, report) = parsed(&run(&mut doctor(&url, &["--measure", "--only", "measure"])));
-    let figures = &report["findings"][0]["figures"];
+    let metrics = &report["findings"][0]["metrics"];
     assert_eq!(code, 0);
     for name in ["commits_per_second", "notifying_commits_per_second"] {
-        assert!(figures[name].as_f64().unwrap() > 0.0, "{report}");
+        assert!(metrics[name].as_f64().unwrap() > 0.0, "{report}");
     }
 }
 

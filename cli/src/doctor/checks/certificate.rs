@@ -63,7 +63,7 @@ pub(in crate::doctor) fn check(
     if !is_verified(config) {
         findings.push(
             Finding::new(CHECK, Severity::Note, "the certificate of the server is not verified")
-                .because("somebody between this program and the server could be taken for it")
+                .because("a program in between could be taken for the server")
                 .cure("sslmode=verify-full, and sslrootcert"),
         );
     }
@@ -72,7 +72,7 @@ pub(in crate::doctor) fn check(
         findings.push(Finding::ok(CHECK, summary));
     }
     if let (Some(first), Some(left)) = (findings.first_mut(), shortest) {
-        *first = first.clone().figure_with_limits(
+        *first = first.clone().metric_with_limits(
             "certificate_validity_seconds",
             left.as_secs_f64().floor(),
             limits.certificate.seconds(),

@@ -61,7 +61,7 @@ pub(in crate::doctor) async fn check(
             "send notifications after the commit, in a transaction of their own or with a nudge: the guide of pgbell has a chapter on publishing",
         );
     }
-    Ok(vec![finding.figure("commit_lock_waiting", waiting.len() as f64).figure_with_limits(
+    Ok(vec![finding.metric("commit_lock_waiting", waiting.len() as f64).metric_with_limits(
         "commit_lock_wait_seconds",
         longest.as_secs_f64(),
         limits.lock.seconds(),

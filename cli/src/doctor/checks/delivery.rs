@@ -66,7 +66,7 @@ pub(in crate::doctor) async fn check(
         limits.latency.severity(median),
         format!("{PROBES} notifications have arrived, in {millis:.2} ms from NOTIFY (median)"),
     );
-    Ok(vec![finding.figure_with_limits(
+    Ok(vec![finding.metric_with_limits(
         "delivery_seconds",
         median.as_secs_f64(),
         limits.latency.seconds(),

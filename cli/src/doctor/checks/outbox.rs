@@ -52,7 +52,7 @@ pub(in crate::doctor) async fn check(
         findings.push(Finding::ok(CHECK, format!("{count} with {cursors}, none with a lag")));
     }
     if let Some(first) = findings.first_mut() {
-        *first = first.clone().figure_with_limits(
+        *first = first.clone().metric_with_limits(
             "outbox_lag_seconds",
             longest.as_secs_f64(),
             limits.lag.seconds(),

@@ -36,7 +36,7 @@ pub(in crate::doctor) async fn check(
     }
     let limits = (limits.queue.warning / 100.0, limits.queue.critical / 100.0);
     let mut findings =
-        vec![finding.figure_with_limits("queue_usage_ratio", percent / 100.0, limits)];
+        vec![finding.metric_with_limits("queue_usage_ratio", percent / 100.0, limits)];
     let pages: Option<u64> = row.number(1);
     if facts.major() >= 17
         && let Some(pages) = pages.filter(|pages| *pages < PAGES_DEFAULT)
@@ -46,7 +46,7 @@ pub(in crate::doctor) async fn check(
         let finding = Finding::new(CHECK, Severity::Warning, summary)
             .because("a listener that does not read for a short time fills the queue, and then every commit with a NOTIFY fails")
             .cure("ALTER SYSTEM RESET max_notify_queue_pages, and restart the server");
-        findings.push(finding.figure("queue_pages_max", pages as f64));
+        findings.push(finding.metric("queue_pages_max", pages as f64));
     }
     Ok(findings)
 }

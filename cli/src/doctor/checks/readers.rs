@@ -64,7 +64,7 @@ pub(in crate::doctor) async fn check(
         findings.push(Finding::ok(CHECK, "every client that listens reads"));
     }
     if let Some(first) = findings.first_mut() {
-        *first = first.clone().figure("stalled_readers", count as f64);
+        *first = first.clone().metric("stalled_readers", count as f64);
     }
     Ok(findings)
 }

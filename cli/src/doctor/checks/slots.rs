@@ -55,7 +55,7 @@ pub(in crate::doctor) async fn check(
     }
     if let Some(first) = findings.first_mut() {
         let limits = (limits.slot.warning as f64, limits.slot.critical as f64);
-        *first = first.clone().figure_with_limits("slot_retained_bytes", most as f64, limits);
+        *first = first.clone().metric_with_limits("slot_retained_bytes", most as f64, limits);
     }
     Ok(findings)
 }

@@ -49,6 +49,6 @@ impl Slru {
             }
         };
         let (total, written) = (self.reads as f64, self.writes as f64);
-        vec![finding.figure("slru_reads_total", total).figure("slru_writes_total", written)]
+        vec![finding.metric("slru_reads_total", total).metric("slru_writes_total", written)]
     }
 }

@@ -51,7 +51,7 @@ pub(in crate::doctor) async fn check(
             .push(Finding::ok(CHECK, format!("the oldest transaction began {} ago", age(oldest))));
     }
     if let Some(first) = findings.first_mut() {
-        *first = first.clone().figure_with_limits(
+        *first = first.clone().metric_with_limits(
             "transaction_age_seconds",
             oldest.as_secs_f64(),
             limits.transaction.seconds(),

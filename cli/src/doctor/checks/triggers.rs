@@ -27,5 +27,5 @@ pub(in crate::doctor) async fn check(client: &mut Client) -> Result<Vec<Finding>
             .because("with a NOTIFY, the commits of all writers of the server wait for each other, and PREPARE TRANSACTION fails. `--measure` shows the cost")
             .cure("let the writer send the notification after its commit, or use an outbox")
     };
-    Ok(vec![finding.figure("notifying_triggers", count as f64)])
+    Ok(vec![finding.metric("notifying_triggers", count as f64)])
 }

@@ -24,7 +24,7 @@ pub(in crate::doctor) fn check(facts: &Facts) -> Vec<Finding> {
     } else {
         Finding::ok(CHECK, format!("PostgreSQL {name} has no known fault of LISTEN"))
     };
-    vec![finding.figure("server_version", f64::from(facts.version))]
+    vec![finding.metric("server_version", f64::from(facts.version))]
 }
 
 #[cfg(test)]
