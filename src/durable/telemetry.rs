@@ -14,7 +14,10 @@ use crate::error::contain;
 #[cfg_attr(not(feature = "tracing"), allow(unused_variables, reason = "nothing is logged"))]
 pub(super) fn waiting(cursor: &str, reason: CursorWait) {
     #[cfg(feature = "tracing")]
-    let _ = contain(|| tracing::info!(cursor, %reason, "waiting for a cursor"));
+    let _ = contain(|| {
+        let reason = reason.to_string();
+        tracing::info!(cursor, reason, "waiting for a cursor");
+    });
 }
 
 #[cfg_attr(not(feature = "tracing"), allow(unused_variables, reason = "nothing is logged"))]
