@@ -21,23 +21,41 @@ impl Client {
 
     /// Runs a query in a transaction of its own.
     pub(super) async fn query(&mut self, sql: &str) -> Result<Rows, Error> {
+        self.query_with(sql, &[]).await
+    }
+
+    /// Runs a query with parameters: names of the database are never a part of its text.
+    pub(super) async fn query_with(
+        &mut self,
+        sql: &str,
+        parameters: &[Option<&str>],
+    ) -> Result<Rows, Error> {
         let millis = self.limit.as_millis();
         let begin = format!(
             "BEGIN TRANSACTION READ ONLY; SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL row_security = off; \
              SET LOCAL lock_timeout = {millis}; SET LOCAL statement_timeout = {millis}"
         );
-        self.run(&begin, sql).await
+        self.run(&begin, sql, parameters).await
     }
 
     /// Runs a query that shows the settings of the session, which are not changed for it.
     pub(super) async fn query_settings(&mut self, sql: &str) -> Result<Rows, Error> {
-        self.run("BEGIN TRANSACTION READ ONLY; SET LOCAL search_path = pg_catalog, pg_temp", sql)
-            .await
+        self.run(
+            "BEGIN TRANSACTION READ ONLY; SET LOCAL search_path = pg_catalog, pg_temp",
+            sql,
+            &[],
+        )
+        .await
     }
 
-    async fn run(&mut self, begin: &str, sql: &str) -> Result<Rows, Error> {
+    async fn run(
+        &mut self,
+        begin: &str,
+        sql: &str,
+        parameters: &[Option<&str>],
+    ) -> Result<Rows, Error> {
         self.connection.simple_query(begin).await?;
-        let rows = self.connection.query(sql, &[]).await;
+        let rows = self.connection.query(sql, parameters).await;
         let end = if rows.is_ok() { "COMMIT" } else { "ROLLBACK" };
         let ended = self.connection.simple_query(end).await;
         let rows = rows?;

@@ -63,6 +63,33 @@ fn nothing_that_a_user_has_planted_runs_with_the_rights_of_the_role_that_looks()
     });
 }
 
+/// A schema and a table whose names are SQL, for a program that would put them into a text.
+#[test]
+fn names_that_are_sql_are_not_run() {
+    on_versions(|installation: &Installation| {
+        let cluster = builder(installation).start().unwrap();
+        let url = cluster.url_for_superuser();
+        Runtime::new().unwrap().block_on(async {
+            let mut admin = session(&url).await;
+            let sql = r#"
+                CREATE FUNCTION public.mark() RETURNS boolean LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION 'planted code runs'; END$$;
+                CREATE ROLE mallory;
+                CREATE SCHEMA "x%2'" AUTHORIZATION mallory;
+                SET ROLE mallory;
+                CREATE TABLE "x%2'".") OR public.mark() --'" (id int) PARTITION BY LIST (id);
+                CREATE TABLE "x%2'".") OR public.mark() --'_settings" ();
+                CREATE TABLE "x%2'".") OR public.mark() --'_cursors" ();
+                CREATE TABLE "x%2'".") OR public.mark() --'_positions" ();
+                RESET ROLE"#;
+            execute(&mut admin, sql).await;
+        });
+        let (code, report) = parsed(&run(&mut doctor(&url, &["--only", "outbox"])));
+        assert_eq!(code, 0, "{report}");
+        let text = report.to_string();
+        assert!(!text.contains("planted code") && text.contains("belong to mallory"), "{text}");
+    });
+}
+
 #[test]
 fn what_a_role_cannot_see_is_not_in_order() {
     on_versions(|installation: &Installation| {
