@@ -169,6 +169,16 @@ impl HeldJobs {
         }
     }
 
+    /// Lets all jobs that are to be put aside wait, because that has failed for some of them: the cause is rarely a job. Jobs that wait at different
+    /// times would leave no time for other statements.
+    pub(super) fn defer_dead(&mut self, now: Instant) {
+        let until = now.checked_add(DEFER_MAX.min(self.visibility / 12));
+        let is_dead = |held: &&mut Held| matches!(held.state, State::Ended(Ending::Dead(_)));
+        for held in self.jobs.values_mut().filter(is_dead) {
+            held.deferred_until = held.deferred_until.max(until);
+        }
+    }
+
     /// Handles that a statement has found a job locked.
     pub(super) fn handle_locked(&mut self, msg_id: i64, now: Instant) {
         self.defer(msg_id, now);

@@ -257,8 +257,13 @@ impl ConsumerMachine {
                     self.held.defer_repeated(extension.claim.msg_id, now);
                 }
             }
-            Some(InFlight::Store { jobs, .. }) => {
-                return self.handle_not_stored(now, &jobs, failed);
+            Some(InFlight::Store { jobs, is_bury }) => {
+                let effects = self.handle_not_stored(now, &jobs, failed);
+                // A refusal is that of one of them: they are tried one by one.
+                if is_bury && failed != Failed::Refused {
+                    self.held.defer_dead(now);
+                }
+                return effects;
             }
             Some(InFlight::FinishAndRead { jobs, .. }) => {
                 self.handle_not_read(now, failed);

@@ -70,6 +70,8 @@ pub(super) struct ConsumerTask {
     is_throttle_old: bool,
     /// A notification has been the reason for that since the last poll.
     has_looked: bool,
+    /// When it was last decided to read it.
+    looked_at: Instant,
 }
 
 /// A handler that waits for more time.
@@ -130,6 +132,7 @@ impl ConsumerTask {
             error: None,
             is_throttle_old: false,
             has_looked: false,
+            looked_at: net::now(),
         }
     }
 
@@ -276,7 +279,7 @@ impl ConsumerTask {
     fn handle(&mut self, event: Event) {
         let now = net::now();
         if self.poll_at.is_some_and(|at| at <= now) {
-            self.poll_at = now.checked_add(self.interval);
+            self.poll_at = Some(self.poll_after(now));
             self.is_throttle_old = true;
             self.machine.handle_woken(now);
         }
@@ -284,15 +287,20 @@ impl ConsumerTask {
             Event::Executed((store, answer)) => self.handle_executed(store, answer),
             Event::Ended(ended) => self.handle_ended(ended),
             Event::Woken(Some(wake)) => {
+                // Each notification moves the poll, so a queue that is woken may have none.
+                let is_due = now.saturating_duration_since(self.looked_at) >= self.interval;
+                let is_poll = matches!(wake, Wake::Poll) || is_due;
                 // Notifications of a queue that had none may have been enabled since. It is looked for once in an interval.
                 let may_be_new = !self.has_looked && !self.machine.has_throttle();
-                self.is_throttle_old |= matches!(wake, Wake::Poll) || may_be_new;
-                self.has_looked = !matches!(wake, Wake::Poll);
+                if is_poll || may_be_new {
+                    (self.is_throttle_old, self.looked_at) = (true, now);
+                }
+                self.has_looked = !is_poll;
                 let received = self.worker.stats().notifications;
                 self.rest = Some(Rest::begin(now, received));
                 self.machine.handle_woken(now);
             }
-            Event::Woken(None) => self.poll_at = now.checked_add(self.interval),
+            Event::Woken(None) => self.poll_at = Some(self.poll_after(now)),
             Event::Wanted(Wanted { msg_id, time, reply }) => {
                 match self.machine.handle_wanted(msg_id, time, now) {
                     Some(true) => drop(reply.send(Ok(()))),
@@ -302,6 +310,11 @@ impl ConsumerTask {
             }
             Event::Other => {}
         }
+    }
+
+    /// Returns the time of the next poll of this task. An interval can be longer than any instant.
+    fn poll_after(&self, now: Instant) -> Instant {
+        now.checked_add(self.interval).unwrap_or(now + FAR)
     }
 
     fn handle_executed(&mut self, store: Box<JobStore>, answer: Result<Answer, Error>) {
@@ -325,6 +338,10 @@ impl ConsumerTask {
         }
         self.shared.set_error(error.clone());
         let Some(failed) = self.failure_of(&error) else {
+            // No other statement follows, and the runs are waited for.
+            for one in self.replies.drain(..) {
+                let _ = one.reply.send(Err(error.clone()));
+            }
             self.machine.handle_abandoned();
             self.error = Some(error);
             return;
@@ -365,7 +382,9 @@ impl ConsumerTask {
     fn apply(&mut self, effect: Effect) {
         match effect {
             Effect::Extended { msg_id, is_held } => {
-                let is_answered = |one: &mut Reply| one.is_sent && one.msg_id == msg_id;
+                // No later statement has a job that is not held.
+                let is_answered =
+                    |one: &mut Reply| one.msg_id == msg_id && (one.is_sent || !is_held);
                 for one in self.replies.extract_if(.., is_answered) {
                     let _ = one.reply.send(if is_held { Ok(()) } else { Err(not_held()) });
                 }

@@ -8,4 +8,6 @@ BEGIN
     RETURN NULL;
 END
 $$;
+-- Otherwise each role could let it write what it likes, with a table of its own.
+REVOKE EXECUTE ON FUNCTION log_order() FROM PUBLIC;
 CREATE TRIGGER log_order AFTER INSERT OR UPDATE OR DELETE ON orders FOR EACH ROW EXECUTE FUNCTION log_order();

@@ -169,3 +169,44 @@ fn a_handler_can_ask_for_more_time() {
         running.stop(SECOND).await;
     });
 }
+
+/// The job is removed, or the queue is dropped, while a statement extends it. A handler that asked for more time meanwhile waited for ever, and so did
+/// the end of the consumer.
+#[test]
+fn a_handler_that_asks_for_more_time_is_answered_also_if_its_job_is_gone() {
+    let server = Server::start();
+    run(async {
+        let jobs = Jobs::new(server).await;
+        for end in ["DELETE FROM pgmq.q_jobs", "DROP TABLE pgmq.q_jobs"] {
+            let (mut session, mut watch) = (jobs.session().await, jobs.session().await);
+            jobs.send(&mut session, 1).await;
+            let (ask, asked) = tokio::sync::watch::channel(false);
+            let (sender, mut answers) = tokio::sync::mpsc::unbounded_channel();
+            let running = jobs.consumer().visibility_timeout(3 * SECOND).run(move |job: Job| {
+                let (mut asked, sender) = (asked.clone(), sender.clone());
+                async move {
+                    sender.send(None).unwrap();
+                    asked.wait_for(|is_time| *is_time).await.unwrap();
+                    sender.send(Some(job.extend(600 * SECOND).await)).unwrap();
+                }
+            });
+            let running = running.await.unwrap();
+            assert!(answers.recv().await.unwrap().is_none());
+            // The next extension waits for the table.
+            sql(&mut session, "BEGIN; LOCK TABLE pgmq.q_jobs IN ACCESS EXCLUSIVE MODE").await;
+            until_sql(&mut watch, "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)").await;
+            ask.send(true).unwrap();
+            // The request is with the consumer.
+            tokio::time::sleep(SECOND / 5).await;
+            sql(&mut session, &format!("{end}; COMMIT")).await;
+            let answer = tokio::time::timeout(TEST_TIMEOUT, answers.recv()).await.unwrap();
+            assert!(answer.unwrap().unwrap().is_err(), "{end}");
+            if end.starts_with("DROP") {
+                let ended = tokio::time::timeout(TEST_TIMEOUT, running.wait()).await.unwrap();
+                assert_eq!(ended.unwrap_err().kind(), ErrorKind::Schema);
+            } else {
+                running.stop(SECOND).await;
+            }
+        }
+    });
+}

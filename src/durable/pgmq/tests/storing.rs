@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::super::fate::{Fate, Fates};
 use super::super::found::Found;
 use super::super::machine::{Answer, Command, ConsumerMachine, Effect, End, Failed};
+use super::super::settings::ConsumerSettings;
 use super::{
     SECOND, VISIBILITY, changed, claim, failed, fated, fates, found, locked_but_the_first, machine,
     message, next_command, poll, read, settings, start,
@@ -385,6 +386,38 @@ fn a_dead_letter_queue_that_is_too_slow_does_not_stop_other_jobs() {
             }
         }
         assert!(is_read, "nothing is read");
+    }
+}
+
+/// Jobs that die one after the other were tried one after the other too, and nothing else was done any more.
+#[test]
+fn several_dead_jobs_whose_queue_is_locked_leave_time_for_reads() {
+    for visibility in [2, 9, 30] {
+        let limits = ConsumerSettings { visibility: SECOND * visibility, ..settings() };
+        let (mut machine, begin) = (ConsumerMachine::new(limits, 7), Instant::now());
+        let (mut now, mut last_read, mut sent) = (begin, begin, 0);
+        while now < begin + 60 * SECOND {
+            machine.handle_woken(now);
+            match poll(&mut machine, now) {
+                // It waits for the lock, and is undone.
+                Some(Command::Bury(_)) => {
+                    now += SECOND / 2;
+                    machine.handle_failed(now, Failed::Undone);
+                }
+                Some(Command::Read(_)) => {
+                    last_read = now;
+                    sent += 1;
+                    // Each has been read too often.
+                    let one = if sent <= 8 { vec![message(sent, 4)] } else { Vec::new() };
+                    machine.handle_answer(now, found(one, false));
+                    now += SECOND / 3;
+                }
+                Some(other) => panic!("{other:?}"),
+                None => now += SECOND / 20,
+            }
+            assert!(now - last_read <= 3 * SECOND, "nothing is read with {sent} jobs");
+        }
+        assert!(sent > 20, "{sent}");
     }
 }
 
