@@ -219,3 +219,25 @@ fn the_first_attempt_is_repeated_for_the_time_of_retry() {
         "{err}"
     );
 }
+
+/// The end waited for an answer that could not come.
+#[test]
+fn a_signal_during_an_outage_ends_it_at_once() {
+    let server = pgbell_testkit::Cluster::builder().start().unwrap();
+    let url = server.url_for_superuser();
+    let mut command = common::pgbell();
+    let arguments = ["notify", "outage", "x", "--repeat", "1000000", "--rate", "50"];
+    command.args(arguments).env("DATABASE_URL", &url);
+    let mut listen = common::pgbell();
+    let mut first = Running::listening(listen.args(["listen", "outage"]).env("DATABASE_URL", &url));
+    let notify = Running::start(&mut command);
+    first.line();
+    server.stop(pgbell_testkit::Mode::Immediate).unwrap();
+    assert!(first.error_line().starts_with("pgbell: session lost: "));
+    let begun = std::time::Instant::now();
+    notify.signal("INT");
+    let (code, _, err) = notify.end();
+    assert_eq!(code, 130, "{err}");
+    assert!(begun.elapsed() < std::time::Duration::from_secs(15), "{err}");
+    assert!(err.contains("sent "), "{err}");
+}

@@ -222,6 +222,18 @@ fn a_signal_gives_commands_some_seconds_and_then_kills_them_with_what_they_start
     }
 }
 
+/// The deadline waited for it without a limit.
+#[test]
+fn a_command_that_does_not_end_is_killed_after_the_time_of_wait() {
+    let mut command = connected();
+    command.args(["listen", "overdue", "-W", "2s", "--exec", "sleep 1000"]);
+    let listen = Running::listening(&mut command);
+    notify("overdue", "x\n");
+    let (code, _, err) = listen.end();
+    assert_eq!(code, 0, "{err}");
+    assert!(err.contains("1 command did not end within 5 s, killed"), "{err}");
+}
+
 /// What the reader of a pipe does not take fills the queue. Nothing may be missing without a record.
 #[test]
 fn a_reader_that_pauses_loses_nothing_silently() {

@@ -62,6 +62,23 @@ impl Client {
         ended.map(|_| rows)
     }
 
+    /// Sends a notification on a channel of this program. A commit that waits for the lock of NOTIFY is ended by `lock_timeout` alone: without it, the
+    /// server would go on after this program has ended.
+    pub(super) async fn notify(&mut self, channel: &str, number: u32) -> Result<(), Error> {
+        let millis = self.limit.as_millis();
+        // The channel is made by this program, of letters and digits.
+        let sql = format!(
+            "BEGIN; SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL lock_timeout = {millis}; \
+             SELECT pg_catalog.pg_notify('{channel}', '{number}'); COMMIT"
+        );
+        let sent = self.connection.simple_query(&sql).await;
+        if sent.as_ref().is_err_and(|error| error.db_error().is_some_and(|error| !error.is_fatal()))
+        {
+            self.connection.simple_query("ROLLBACK").await?;
+        }
+        sent.map(drop)
+    }
+
     /// Returns the session itself, for what is no query.
     pub(super) fn connection(&mut self) -> &mut Connection {
         &mut self.connection

@@ -7,7 +7,6 @@ use pgbell::Loss;
 use super::args::{Listen, ListenFormat};
 use super::indent::push_indented;
 use super::template::Template;
-use crate::json;
 use crate::palette::Palette;
 use crate::record::{
     self, Clock, Item, JSON_DECIMALS, TimeStyle, push_data, push_visible, timestamp,
@@ -79,8 +78,10 @@ impl Printer {
             }
             Layout::Json { is_pretty: false } => item.push_json(received_at, out),
             Layout::Json { is_pretty: true } => {
-                // Neither writing to a Vec nor serialising strings and numbers fails.
-                let _ = json::write_indented(&item.json(received_at), &mut *out);
+                let mut line = Vec::new();
+                item.push_json(received_at, &mut line);
+                // It is JSON, whose hidden characters are escaped.
+                push_indented(&String::from_utf8_lossy(&line), out);
                 out.push(b'\n');
             }
             Layout::Raw(end) => {

@@ -26,6 +26,8 @@ pub(super) struct Session<'a> {
     commands: Option<Commands>,
     report: Report,
     topics: TopicOf,
+    /// Stopped by a signal or the deadline: no command is started, and those that run have a bounded time.
+    is_stopped: bool,
     /// Whether losses are printed on stderr too. If stdout and stderr are the same terminal, the record is enough.
     reports_losses: bool,
 }
@@ -49,6 +51,7 @@ impl<'a> Session<'a> {
             commands: Commands::new(args),
             report: Report::new(!args.filter.is_empty() || !args.topic.is_empty()),
             topics: TopicOf::Prefix(args.topic_separator),
+            is_stopped: false,
             reports_losses: !is_seen,
             printer,
             args,
@@ -63,8 +66,8 @@ impl<'a> Session<'a> {
     ) -> Result<Exit, Failure> {
         let ended = self.carry(listener, signals).await;
         let Some(commands) = &mut self.commands else { return ended };
-        // Running commands may end. A signal does not wait for them without a limit.
-        let is_complete = matches!(ended, Ok(Exit::Ok | Exit::Timeout | Exit::Loss));
+        // Running commands may end. A signal and the deadline do not wait for them without a limit.
+        let is_complete = ended.is_ok() && !self.is_stopped;
         if is_complete {
             tokio::select! {
                 biased;
@@ -132,6 +135,7 @@ impl<'a> Session<'a> {
     }
 
     async fn stopped(&mut self, listener: &mut Listener, signal: Option<Exit>) -> Exit {
+        self.is_stopped = true;
         if let Some(exit) = self.take_last_losses(listener).await {
             return exit;
         }
@@ -162,7 +166,10 @@ impl<'a> Session<'a> {
     fn wanted(&self) -> usize {
         let left = self.args.count.map(|count| count.saturating_sub(self.report.chosen));
         let left = left.map_or(usize::MAX, |left| usize::try_from(left).unwrap_or(usize::MAX));
-        left.min(self.commands.as_ref().map_or(usize::MAX, Commands::free))
+        match &self.commands {
+            Some(commands) if !self.is_stopped => left.min(commands.free()),
+            _ => left,
+        }
     }
 
     fn exit_at_deadline(&self) -> Exit {
@@ -184,6 +191,9 @@ impl<'a> Session<'a> {
             }
         }
         self.report.received = self.report.received.saturating_add(batch.len() as u64);
+        if self.is_stopped && self.commands.is_some() {
+            return Step::Arrived;
+        }
         // All of a batch were received at the same moment.
         let Some(received_at) = batch.iter().next().map(|first| first.received_at()) else {
             return Step::Arrived;

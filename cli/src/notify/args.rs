@@ -57,7 +57,7 @@ pub(crate) struct Notify {
         value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) repeat: u64,
 
-    /// How long it tries again while the server cannot be reached, also at the start; default: one attempt at the start, and 1m after it
+    /// How long it tries again after a call has failed, which takes up to 30 s without a session, also at the start; default: one attempt at the start, and 1m after it
     #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Connection")]
     pub(crate) retry: Option<Duration>,
     /// Send what is in doubt again after its session was lost, so it may arrive twice. By default it is counted, and the exit code is 8

@@ -36,6 +36,8 @@ pub(super) struct Address {
     pub(super) channel: Option<String>,
     /// The topic and its separator, or nothing.
     pub(super) prefix: String,
+    /// What is put between the topic of a record and its payload.
+    pub(super) separator: char,
 }
 
 /// Notifications that are sent together.
@@ -175,7 +177,7 @@ impl<R: Read> Input<'_, R> {
             self.failure(Exit::Usage, &message)
         })?;
         let (channel, payload) = match self.form {
-            Form::JsonRecords => match record(&text) {
+            Form::JsonRecords => match record(&text, self.address) {
                 Ok(Some(pair)) => pair,
                 Ok(None) => return Ok(Part::Loss),
                 Err(why) => return Err(self.failure(Exit::Usage, &why)),
@@ -209,17 +211,24 @@ impl<R: Read> Input<'_, R> {
 }
 
 /// Parses a record of `listen --format json`. Returns `None` for that of a loss.
-fn record(text: &str) -> Result<Option<(String, String)>, String> {
+fn record(text: &str, address: &Address) -> Result<Option<(String, String)>, String> {
     #[derive(Deserialize)]
     struct Record {
         event: Option<String>,
         channel: Option<String>,
         payload: Option<String>,
+        topic: Option<String>,
     }
     let record: Record = serde_json::from_str(text)
         .map_err(|error| format!("expected a record of listen --format json: {error}"))?;
     match record {
         Record { event: Some(_), .. } => Ok(None),
+        // `listen --topic` has taken the topic out of the payload.
+        Record { channel: Some(channel), payload: Some(payload), topic: Some(topic), .. }
+            if address.prefix.is_empty() =>
+        {
+            Ok(Some((channel, format!("{topic}{}{payload}", address.separator))))
+        }
         Record { channel: Some(channel), payload: Some(payload), .. } => {
             Ok(Some((channel, payload)))
         }
@@ -232,7 +241,7 @@ mod tests {
     use super::*;
 
     fn address() -> Address {
-        Address { channel: Some("c".to_owned()), prefix: String::new() }
+        Address { channel: Some("c".to_owned()), prefix: String::new(), separator: ':' }
     }
 
     /// Returns the payloads of each batch, whether they are distinct, and the failure at the end.
@@ -294,7 +303,7 @@ mod tests {
     #[test]
     fn records_have_their_channels_and_losses_are_counted() {
         let input = b"{\"channel\":\"a\",\"payload\":\"1\\u0000\".\n";
-        let all = Address { channel: None, prefix: "t:".to_owned() };
+        let all = Address { channel: None, prefix: "t:".to_owned(), separator: ':' };
         let failure = read_as(Form::JsonRecords, &all, input).1.unwrap();
         assert!(
             failure.starts_with("line 1: expected a record of listen --format json: "),
@@ -313,6 +322,15 @@ mod tests {
             failure.as_deref(),
             Some("line 1: expected a record with a channel and a payload")
         );
+    }
+
+    #[test]
+    fn a_record_has_its_topic_again() {
+        let record = b"{\"channel\":\"a\",\"payload\":\"1\",\"topic\":\"eu\"}\n";
+        let (plain, other) = (address(), Address { prefix: "us:".to_owned(), ..address() });
+        assert_eq!(read_as(Form::JsonRecords, &plain, record).0[0].0, ["eu:1"]);
+        // Another topic replaces it.
+        assert_eq!(read_as(Form::JsonRecords, &other, record).0[0].0, ["us:1"]);
     }
 
     #[test]

@@ -94,7 +94,7 @@ fn work(args: &Notify) -> Result<Work, Failure> {
     }
     let channel = args.channel.clone();
     if let Some(form) = form {
-        return Ok(Work::Input(form, Address { channel, prefix }));
+        return Ok(Work::Input(form, Address { channel, prefix, separator }));
     }
     let payload = format!("{prefix}{}", args.payload.as_deref().unwrap_or_default());
     check_payload(&payload).map_err(|error| refused(&error.into()))?;

@@ -6,7 +6,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use pgbell::{Error, ErrorKind, Notifier};
-use tokio::time::{sleep, sleep_until};
+use tokio::time::{sleep, sleep_until, timeout};
 
 use crate::console;
 use crate::exit::{Exit, Failure};
@@ -14,6 +14,9 @@ use crate::numbers::{counted, grouped, per_second, rate, seconds};
 
 /// The delay before an attempt after one that has failed without one of its own.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
+
+/// The longest time for the end of the session.
+const CLOSE_MAX: Duration = Duration::from_secs(1);
 
 /// The largest number of calls that wait at the same time.
 const CALLS_MAX: usize = 1_000;
@@ -107,7 +110,9 @@ impl Sender {
             let texts = pairs.iter().map(|(channel, payload)| (channel, payload));
             let sent = self.notifier.notify_many(texts).await;
             self.in_flight = 0;
-            if self.is_done(number, sent.map(drop)).await? {
+            let mut answers = Answers::default();
+            answers.take(number, sent.map(drop), self.resends);
+            if self.count(answers).await? == 0 {
                 return Ok(());
             }
         }
@@ -120,49 +125,41 @@ impl Sender {
             self.in_flight = rest.len() as u64;
             let calls =
                 rest.iter().map(|(channel, payload)| self.notifier.notify(channel, payload));
-            let answers = all(calls.collect()).await;
+            let found = all(calls.collect()).await;
             self.in_flight = 0;
-            let mut again = Vec::new();
-            for (pair, answer) in rest.into_iter().zip(answers) {
-                if !self.is_done(1, answer).await? {
-                    again.push(pair);
-                }
-            }
-            rest = again;
+            let mut answers = Answers::default();
+            let mut is_again = |answer| answers.take(1, answer, self.resends);
+            let again = rest.into_iter().zip(found);
+            rest = again.filter_map(|(pair, answer)| is_again(answer).then_some(pair)).collect();
+            self.count(answers).await?;
         }
         Ok(())
     }
 
-    /// Counts an answer. Returns false if the call is to be made again, after a delay.
-    async fn is_done(&mut self, number: u64, answer: Result<(), Error>) -> Result<bool, Failure> {
-        let error = match answer {
-            Ok(()) => {
-                self.sent += number;
-                if self.failing_since.take().is_some() {
-                    console::line("pgbell: sending again");
-                }
-                return Ok(true);
-            }
-            Err(error) => error,
-        };
-        let is_in_doubt = error.kind() == ErrorKind::InDoubt;
-        if is_in_doubt && !self.resends {
-            self.in_doubt += number;
-            let what = counted(number, "notification is", "notifications are");
+    /// Counts the answers to calls that were made together. Returns the number of notifications that are to be sent again, after a delay.
+    async fn count(&mut self, answers: Answers) -> Result<u64, Failure> {
+        self.sent += answers.sent;
+        self.in_doubt += answers.in_doubt;
+        if let Some(error) = &answers.doubt {
+            let what = counted(answers.in_doubt, "notification is", "notifications are");
             console::line(&format!("pgbell: {what} in doubt: {error:#}"));
-            return Ok(true);
         }
-        // What waited for a session has timed out after its own delay.
-        let is_passing = is_in_doubt || error.is_transient() || error.kind() == ErrorKind::Timeout;
+        if answers.sent > 0 && self.failing_since.take().is_some() {
+            console::line("pgbell: sending again");
+        }
+        let Some(error) = &answers.failure else { return Ok(0) };
+        let is_first = self.failing_since.is_none();
         let since = *self.failing_since.get_or_insert_with(Instant::now);
+        let is_passing =
+            error.is_transient() || matches!(error.kind(), ErrorKind::Timeout | ErrorKind::InDoubt);
         if !is_passing || since.elapsed() >= self.retry {
-            return Err(Failure::running(&error));
+            return Err(Failure::running(error));
         }
-        if since.elapsed() < RETRY_DELAY {
+        if is_first {
             console::line(&format!("pgbell: trying again: {error:#}"));
         }
         sleep(RETRY_DELAY).await;
-        Ok(false)
+        Ok(answers.again)
     }
 
     /// Counts what is being sent as in doubt: the program ends.
@@ -185,8 +182,43 @@ impl Sender {
         text
     }
 
+    /// Ends the session. During an outage there is none, and nothing is waited for.
     pub(super) async fn close(self) {
-        self.notifier.close().await;
+        let _ = timeout(CLOSE_MAX, self.notifier.close()).await;
+    }
+}
+
+/// The answers to calls that were made together.
+#[derive(Default)]
+struct Answers {
+    sent: u64,
+    in_doubt: u64,
+    /// To be sent again.
+    again: u64,
+    /// The first reason for which some are in doubt.
+    doubt: Option<Error>,
+    /// The first reason for which some were not sent, or are sent again.
+    failure: Option<Error>,
+}
+
+impl Answers {
+    /// Takes the answer to a call. Returns whether the call is to be made again.
+    fn take(&mut self, number: u64, answer: Result<(), Error>, resends: bool) -> bool {
+        let error = match answer {
+            Ok(()) => {
+                self.sent += number;
+                return false;
+            }
+            Err(error) => error,
+        };
+        if error.kind() == ErrorKind::InDoubt && !resends {
+            self.in_doubt += number;
+            self.doubt.get_or_insert(error);
+            return false;
+        }
+        self.again += number;
+        self.failure.get_or_insert(error);
+        true
     }
 }
 

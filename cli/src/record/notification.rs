@@ -63,7 +63,7 @@ impl<'a> Item<'a> {
         out.push(b'\n');
     }
 
-    pub(crate) fn json(&self, received_at: &'a str) -> impl Serialize {
+    fn json(&self, received_at: &'a str) -> impl Serialize {
         let Self { channel, payload, topic, process_id, sequence, epoch } = *self;
         JsonItem { channel, payload, process_id, received_at, sequence, epoch, topic }
     }

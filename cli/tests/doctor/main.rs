@@ -173,7 +173,22 @@ fn the_holder_of_the_commit_lock_is_named_with_the_reason() {
             };
             let look = tokio::task::spawn_blocking({
                 let url = url.clone();
-                move || until_found(&url, "commit-lock", &["--no-probe", "--lock", "100ms,1h"])
+                move || {
+                    let found =
+                        until_found(&url, "commit-lock", &["--no-probe", "--lock", "100ms,1h"]);
+                    // The probe waits for the lock too, and leaves nothing that waits.
+                    let only = ["--only", "delivery", "--timeout", "500ms"];
+                    let probe = parsed(&run(&mut doctor(&url, &only)));
+                    let after =
+                        until_found(&url, "commit-lock", &["--no-probe", "--lock", "100ms,1h"]);
+                    assert_eq!(after.1["metrics"]["commit_lock_waiting"], 1, "{}", after.1);
+                    assert!(
+                        probe.0 == 2 && probe.1.to_string().contains("a NOTIFY cannot commit"),
+                        "{}",
+                        probe.1
+                    );
+                    found
+                }
             });
             let look = async {
                 let found = look.await.unwrap();

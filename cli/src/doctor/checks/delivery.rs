@@ -16,6 +16,9 @@ const CHECK: &str = "delivery";
 /// How many notifications are sent.
 const PROBES: u32 = 5;
 
+/// The SQLSTATE of a lock timeout.
+const LOCK_TIMEOUT: &str = "55P03";
+
 /// After this time a notification counts as lost.
 const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -44,7 +47,19 @@ pub(in crate::doctor) async fn check(
     for number in 0..PROBES {
         let payload = number.to_string();
         let begun = Instant::now();
-        client.connection().notify(&channel, &payload).await?;
+        match client.notify(&channel, number).await {
+            Err(error) if error.sqlstate() == Some(LOCK_TIMEOUT) => {
+                let summary = "a NOTIFY cannot commit: it waits for the lock of other commits";
+                return Ok(vec![
+                    Finding::new(CHECK, Severity::Critical, summary)
+                        .because(
+                            "another transaction with a NOTIFY holds it until it has committed",
+                        )
+                        .cure("see `commit-lock`"),
+                ]);
+            }
+            sent => sent?,
+        }
         let arrived = timeout(ARRIVAL_TIMEOUT, arrival(&mut receiver, &payload)).await;
         match arrived {
             Ok(result) => result?,

@@ -30,9 +30,13 @@ pub(in crate::doctor) async fn check(
                     .because("the server ends a session that only listens. A listener of pgbell asks the server at intervals, other clients do not")
                     .cure("ALTER ROLE … SET idle_session_timeout = 0 for the role that listens"),
             ),
-            "statement_timeout" | "transaction_timeout" if value > 0 => findings.push(
+            "statement_timeout" if value > 0 => findings.push(
                 Finding::new(CHECK, Severity::Note, shown)
-                    .because("a commit with a NOTIFY that waits for the lock of other commits can be cancelled"),
+                    .because("a LISTEN that takes longer is cancelled. A commit that waits for the lock of NOTIFY is not: that is what lock_timeout is for"),
+            ),
+            "transaction_timeout" if value > 0 => findings.push(
+                Finding::new(CHECK, Severity::Note, shown)
+                    .because("the server ends the session of a commit that waits longer for the lock of NOTIFY"),
             ),
             // 0 is the default of the system, and a local socket has none.
             "tcp_keepalives_idle" if value >= KEEPALIVE_IDLE_MAX && config.get_keepalives() == Some(false) => {
